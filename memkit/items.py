@@ -1,0 +1,189 @@
+"""The values that a memory gives back. All are frozen pydantic models; times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from memkit_storage.records import Delete, Event
+from memkit_storage.rows import Row
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_datetime(us: int) -> datetime:
+    """Microseconds since 1970 UTC as an aware datetime."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def to_us(moment: datetime) -> int:
+    """An aware datetime as microseconds since 1970 UTC, exact."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Item(_Value):
+    """One remembered text, in its present version (or the one of a past view).
+
+    Attributes:
+        occurred_at: when it happened in the world. `created_at`: when this memory first recorded it.
+        updated_at: when this version was recorded.
+        position: log position of this version; grows with every write to the file.
+    """
+
+    id: str
+    text: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+    occurred_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    position: int
+
+    @classmethod
+    def from_row(cls, row: Row, **more: Any) -> Any:
+        """The item (or, on Hit, the hit) that a stored row is."""
+        return cls(
+            id=row.id,
+            text=row.text,
+            metadata=row.metadata,
+            user_id=row.user_id,
+            agent_id=row.agent_id,
+            run_id=row.run_id,
+            occurred_at=to_datetime(row.occurred_us),
+            created_at=to_datetime(row.created_us),
+            updated_at=to_datetime(row.updated_us),
+            position=row.position,
+            **more,
+        )
+
+
+class Hit(Item):
+    """An item that a search found.
+
+    Attributes:
+        score: in [0, 1], higher is better; comparable within one search.
+        signals: what the score was made from, by name.
+    """
+
+    score: float
+    signals: dict[str, float] = Field(default_factory=dict)
+
+
+class Recall(_Value):
+    """Context for a prompt.
+
+    Attributes:
+        text: the memories as dated, numbered lines in order of time, or a sentence that there are none.
+        hits: the items in `text`, best first. `citations`: number in the text -> item id.
+        tokens: estimated size of `text`. `evidence`: False when nothing in memory bears on the query.
+    """
+
+    query: str
+    text: str
+    hits: list[Hit]
+    citations: dict[int, str]
+    tokens: int
+    evidence: bool
+
+
+class Page(_Value):
+    """Some items of a listing; pass `cursor` to `list` for the next ones. None: there are no more."""
+
+    items: list[Item]
+    cursor: str | None = None
+
+
+class Change(_Value):
+    """One event in the life of an item. `item` is the version that it made, None for a deletion."""
+
+    kind: Literal["added", "updated", "deleted"]
+    id: str
+    at: datetime
+    position: int
+    item: Item | None = None
+
+
+def changes(events: list[Event]) -> list[Change]:
+    """Events of one item, oldest first, as changes."""
+    found: list[Change] = []
+    for event in events:
+        if isinstance(event, Delete):
+            change = Change(kind="deleted", id=event.id, at=to_datetime(event.time_us), position=event.position)
+        else:
+            living = bool(found) and found[-1].kind != "deleted"
+            change = Change(
+                kind="updated" if living else "added",
+                id=event.id,
+                at=to_datetime(event.updated_us),
+                position=event.position,
+                item=Item.from_row(event),
+            )
+        found.append(change)
+    return found
+
+
+class MergeReport(_Value):
+    """What `merge` took over: versions and deletions that were new here, and those that were here already."""
+
+    added: int
+    known: int
+    outside: int = 0
+    items: int
+
+
+class Stats(_Value):
+    """A memory in numbers.
+
+    Attributes:
+        items, versions, deletions: living items, versions ever recorded, and deletions, within the view's scope.
+        users: living items of each user.
+        file_bytes, generation, position, head: of the whole file; `head` is the hex chain value of its last frame.
+        embedder: name of the embedder whose vectors are in the file.
+        tail, sealed: rows searched exactly in memory, and rows in the LanceDB index; -1 before the first search.
+        damage: what could not be read, as met so far.
+    """
+
+    path: str
+    format: str
+    items: int
+    versions: int
+    deletions: int
+    users: dict[str, int]
+    file_bytes: int
+    generation: int
+    position: int
+    head: str
+    embedder: str | None
+    dimension: int | None
+    tail: int
+    sealed: int
+    damage: list[str]
+
+
+def to_table(rows: list[Row], dim: int) -> Any:
+    """Rows as a pyarrow Table with a (dim,) float32 vector column."""
+    import json
+
+    import numpy as np
+    import pyarrow as pa
+
+    stamp = pa.timestamp("us", tz="UTC")
+    flat = np.concatenate([row.vector for row in rows]) if rows else np.zeros(0, np.float32)
+    columns: dict[str, Any] = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in _TEXT}
+    columns["metadata"] = pa.array([json.dumps(row.metadata, ensure_ascii=False) for row in rows], pa.string())
+    for name in ("occurred", "created", "updated"):
+        columns[f"{name}_at"] = pa.array([getattr(row, f"{name}_us") for row in rows], pa.int64()).cast(stamp)
+    columns["position"] = pa.array([row.position for row in rows], pa.int64())
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim) if dim else pa.nulls(len(rows))
+    return pa.table(columns)
+
+
+_TEXT = ("id", "text", "user_id", "agent_id", "run_id")

@@ -1,0 +1,509 @@
+"""The front door: one object for everything that a .mem file remembers.
+
+It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to
+`memkit_storage` for writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from memkit.ingest import Draft, check_metadata, drafts, parse_time
+from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table, to_us
+from memkit.recall import compose, find
+from memkit.vectors import FileVectors
+from memkit.writing import Writer, check_id
+from memkit_storage import rewrite, verify
+from memkit_storage.errors import InvalidFilter, InvalidInput, ReadOnly
+from memkit_storage.filters import Filter
+from memkit_storage.format import MAJOR, MINOR
+from memkit_storage.index import Index
+from memkit_storage.log import Durability
+from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
+from memkit_storage.store import Store
+
+Mode = Literal["hybrid", "vector", "text"]
+Where = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+Items = list[Item]  # `list` is a method here
+Hits = list[Hit]
+Changes = list[Change]
+
+
+class Memory:
+    """An agent's memory in one file.
+
+    Args:
+        path: the file; made when it does not exist.
+        embedder: an object with `embed_documents`/`embed_query`, a sentence-transformers model, or a callable
+            `list[str] -> (n, d)`. Default: all-MiniLM-L6-v2 from its wheel, no download.
+        durability: "fsync" acknowledges what a power loss cannot take back; "os" what a crash of the process cannot.
+        cache_dir: where the search index may live; it is derived and may be deleted at any time.
+
+    Raises:
+        NotAMemory, FormatTooNew, StorageFailed: the path cannot be opened as a memory.
+
+    Example:
+        >>> memory = Memory("assistant.mem")
+        >>> memory.add("I moved to Lisbon in May.", user_id="ana")
+        >>> memory.search("where does she live?", user_id="ana")[0].text
+        'I moved to Lisbon in May.'
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        embedder: Any | None = None,
+        durability: Durability = "fsync",
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        if durability not in ("fsync", "os"):
+            raise InvalidInput(f'durability={durability!r}; use "fsync" (the default) or "os"')
+        self._store = Store(path, durability=durability)
+        self._vectors = FileVectors(self._store, embedder)
+        self._writer = Writer(self._store, self._vectors)
+        self._index = Index(self._store, cache_dir)
+        self._scope: dict[str, str] = {}
+        self._as_of: int | None = None
+
+    def __repr__(self) -> str:
+        bound = "".join(f", {name}={value!r}" for name, value in self._scope.items())
+        return f"Memory({str(self._store.log.path)!r}{bound})"
+
+    # views
+
+    def scope(self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None) -> Memory:
+        """The same memory, bound to a user, agent or run: it can neither see nor change anything else."""
+        return self._view(scope=self._bound(user_id, agent_id, run_id))
+
+    def at(self, when: datetime | str) -> Memory:
+        """The memory as it was at a time: a read-only view of the versions that were recorded and current then.
+
+        `when` is an aware datetime or ISO 8601. It is compared with the times of recording (`updated_at`, deletions),
+        not with `occurred_at`. A search in the past is exact and reads what it needs from the log.
+        """
+        return self._view(as_of=to_us(parse_time(when)))
+
+    def _view(self, *, scope: dict[str, str] | None = None, as_of: int | None = None) -> Memory:
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._scope = self._scope if scope is None else scope
+        view._as_of = self._as_of if as_of is None else as_of
+        return view
+
+    def _bound(self, user_id: str | None, agent_id: str | None, run_id: str | None) -> dict[str, str]:
+        bound = dict(self._scope)
+        for name, value in zip(SCOPE_FIELDS, (user_id, agent_id, run_id), strict=True):
+            if value is None:
+                continue
+            if not isinstance(value, str) or not value:
+                raise InvalidInput(f"{name}={value!r}: a scope is a non-empty string")
+            if bound.get(name, value) != value:
+                raise InvalidInput(f"{name}={value!r}, but this view is bound to {name}={bound[name]!r}")
+            bound[name] = value
+        return bound
+
+    def _filter(self, where: Where | None, *scope: str | None) -> Filter:
+        return Filter.parse(where) & Filter.parse(self._bound(*scope))
+
+    # writing
+
+    def add(
+        self,
+        content: str | Mapping[str, Any] | Sequence[Any],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        occurred_at: datetime | str | None = None,
+        id: str | None = None,
+    ) -> Items:
+        """Remember a text, a chat message, or a list of either, verbatim.
+
+        Args:
+            content: a string, an OpenAI-style message (which may carry `name`, `timestamp`, `id`, `metadata`), or a
+                list of them. A list is written together.
+            metadata: added to each item's own.
+            occurred_at: when it happened (aware datetime or ISO 8601); default: the message's own time, or now.
+            id: names the item, for one text only. An id that exists becomes a new version of that item; the same id
+                with the same text, and no other change, writes nothing.
+
+        Returns:
+            The items in order, durable (see `durability`).
+
+        Raises:
+            InvalidInput: empty or oversized text, naive time, unusable metadata; nothing is written.
+            IdConflict: the id belongs to an item of another scope.
+        """
+        self._writable()
+        given = None if occurred_at is None else parse_time(occurred_at)
+        entries = [_complete(draft, metadata, given) for draft in drafts(content)]
+        if id is not None:
+            if len(entries) != 1:
+                raise InvalidInput(f"id={id!r} for {len(entries)} items; give each message an `id` of its own")
+            entries = [replace(entries[0], id=check_id(id))]
+        return self.add_drafts(entries, user_id=user_id, agent_id=agent_id, run_id=run_id)
+
+    def add_drafts(
+        self,
+        entries: Sequence[Draft],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        progress: Progress | None = None,
+    ) -> Items:
+        """Remember what `memkit.ingest.read` found in files; scopes given here fill those that a draft lacks."""
+        self._writable()
+        scope = self._bound(user_id, agent_id, run_id)
+        rows = self._writer.add([_in_scope(entry, scope, self._scope) for entry in entries], progress)
+        self._index.settle()
+        return [Item.from_row(row) for row in rows]
+
+    def update(
+        self,
+        id: str,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        occurred_at: datetime | str | None = None,
+    ) -> Item:
+        """Record a new version of an item; what is not given stays, `metadata` replaces the former one whole.
+
+        Raises:
+            ItemNotFound: no such item in this view.
+            InvalidInput: as `add`; nothing is written.
+        """
+        self._writable()
+        if text is not None:
+            drafts(text)
+        if metadata is not None:
+            check_metadata(metadata)
+        moment = None if occurred_at is None else to_us(parse_time(occurred_at))
+        return _item(self._writer.update(check_id(id), self._filter(None), text, metadata, moment))
+
+    def delete(self, ids: str | Sequence[str]) -> int:
+        """End items; their history stays (see `erase`). Returns how many there were."""
+        self._writable()
+        chosen = [ids] if isinstance(ids, str) else list(ids)
+        return len(self._writer.delete(lambda: dict.fromkeys(map(check_id, chosen)), self._filter(None)))
+
+    def delete_where(
+        self,
+        where: Where,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> int:
+        """End every item that matches. Returns how many. An empty filter needs a scope: nothing is wiped by mistake.
+
+        Raises:
+            InvalidFilter: unknown operator or mismatched type.
+        """
+        self._writable()
+        chosen = self._filter(_some(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
+        return len(self._writer.delete(lambda: [row.id for row in self._store.select(chosen)], chosen))
+
+    # reading
+
+    def get(self, id: str) -> Item | None:
+        """The item, or None if there is none of this id in this view.
+
+        Raises:
+            CorruptRecord: its bytes in the file are damaged.
+        """
+        self._store.refresh()
+        row = self._store.get(check_id(id), self._as_of)
+        return _item(row) if row is not None and self._filter(None).matches(row) else None
+
+    def list(
+        self,
+        where: Where | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Page:
+        """Items in the order in which they were first recorded, a page at a time.
+
+        Args:
+            cursor: from the page before; items added meanwhile come at the end, none is shown twice.
+
+        Raises:
+            InvalidFilter, InvalidInput: unknown operator, or a cursor that no page gave.
+        """
+        _check_limit(limit)
+        self._store.refresh()
+        chosen = self._filter(where, user_id, agent_id, run_id)
+        rows = self._store.select(chosen, as_of=self._as_of, after=_from_cursor(cursor), limit=limit + 1)
+        more = len(rows) > limit
+        return Page(items=[_item(row) for row in rows[:limit]], cursor=_to_cursor(rows[limit - 1]) if more else None)
+
+    def history(self, id: str) -> Changes:
+        """Every version and deletion of an item, oldest first; of a past view, up to its time."""
+        self._store.refresh()
+        allowed, events = self._filter(None), self._store.history(check_id(id))
+        if not any(isinstance(event, Row) and allowed.matches(event) for event in events):
+            return []
+        return [c for c in changes(events) if self._as_of is None or to_us(c.at) <= self._as_of]
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+        mode: Mode = "hybrid",
+        explain: bool = False,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Hits:
+        """The items that fit a query best, best first. There is no hidden threshold.
+
+        Args:
+            mode: "hybrid" mixes words and meaning, "text" is BM25 alone, "vector" cosine alone.
+            explain: put every signal and its weight into `Hit.signals`; without it, the signals alone.
+
+        Raises:
+            InvalidInput, InvalidFilter: an empty query, an unknown mode or operator.
+            EmbedderMismatch: the file's vectors came from another embedder (not in mode "text").
+        """
+        _check_query(query, mode)
+        _check_limit(limit)
+        chosen = self._filter(where, user_id, agent_id, run_id)
+        vector = None if mode == "text" else self._query_vector(query)
+        return find(self._searched(), query, vector, limit=limit, where=chosen, mode=mode, explain=explain)
+
+    def recall(
+        self,
+        query: str,
+        *,
+        max_tokens: int = 800,
+        where: Where | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Recall:
+        """What memory holds on a query, as text for a prompt: dated, cited, within a token budget.
+
+        `recall.text` says so when there is no evidence, and `recall.evidence` is False. Raises as `search`.
+        """
+        if max_tokens < 1:
+            raise InvalidInput(f"max_tokens={max_tokens}: a budget is at least 1")
+        hits = self.search(query, limit=50, where=where, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        return compose(query, hits, max_tokens)
+
+    # the file
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        where: Where | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write items, all or those that match, with their history into a new .mem file. Returns how many items.
+
+        Raises:
+            InvalidInput: something exists at `path`.
+        """
+        self._present("export")
+        self._store.refresh()
+        chosen = self._filter(where, user_id, agent_id, run_id)
+        with self._store.lock:
+            whole = chosen.sql() is None
+            ids = None if whole else [row.id for row in self._store.select(chosen)]
+            return rewrite.export(self._store, path, ids, progress=progress)
+
+    def merge(self, path: str | Path, *, progress: Progress | None = None) -> MergeReport:
+        """Take over the items of another memory, with ids, times and history; what is here already is left alone.
+
+        Where both know an id, the later event is the present. A view takes over only what lies in its scope.
+        If the other file's vectors came from another embedder, its texts are embedded anew.
+
+        Raises:
+            IdConflict: an id belongs to different scopes in the two files; nothing is written.
+        """
+        self._writable()
+        with Store.existing(path) as other:
+            return self._writer.merge(other, self._filter(None), progress)
+
+    def erase(
+        self,
+        where: Where | None = None,
+        *,
+        reason: str = "",
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        progress: Progress | None = None,
+    ) -> rewrite.EraseReceipt:
+        """Remove items physically, with every version and every copy in the search index, and prove it.
+
+        An item is erased when any of its versions matches, so that deleted and updated text is reached too. The
+        file is rewritten and swapped in atomically. Not reachable: copies of the file elsewhere.
+
+        Raises:
+            InvalidFilter: no filter and no scope: erasing everything is deleting the file.
+        """
+        self._writable()
+        self._store.refresh()
+        chosen = self._filter(_some(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
+        receipt = rewrite.erase(self._store, chosen, reason=reason, progress=progress)
+        return replace(receipt, index_removed=self._index.destroy())
+
+    def verify(self, *, head: str | None = None, progress: Progress | None = None) -> verify.VerifyReport:
+        """Read the whole file and prove that nothing was changed, cut or lost, or say where it was.
+
+        `head` is the value of an earlier report: with it, that the log still begins with what it held then.
+        """
+        return verify.verify(self._store.log.path, head=head, progress=progress)
+
+    def rebuild(self, *, progress: Progress | None = None) -> None:
+        """Make everything derived anew from the log: the vectors if the embedder has changed, and the index."""
+        self._writable()
+        self._store.refresh()
+        if self._vectors.changed() is not None:
+            self._vectors.embed_again(progress)
+        self._index.rebuild()
+
+    def compact(self, *, progress: Progress | None = None) -> rewrite.CompactReport:
+        """Pack the file. Every version, deletion and time stays; the file is swapped in atomically."""
+        self._writable()
+        return rewrite.compact(self._store, progress=progress)
+
+    def stats(self) -> Stats:
+        """The memory in numbers."""
+        self._store.refresh()
+        store, catalog, config = self._store, self._store.catalog, self._store.config
+        with store.lock:
+            scoped = catalog.in_scope(dict(self._scope))
+            alive, is_put = catalog.alive(self._as_of) & scoped, catalog.column("kind") == 0
+            return Stats(
+                path=str(store.log.path),
+                format=f"{MAJOR}.{MINOR}",
+                items=int(alive.sum()),
+                versions=int((is_put & scoped).sum()),
+                deletions=int((~is_put & scoped).sum()),
+                users=catalog.scope_values("user_id", alive),
+                file_bytes=store.log.size,
+                generation=store.log.header.generation,
+                position=store.log.cursor.position,
+                head=(store.log.cursor.chain or b"").hex(),
+                embedder=config.get("embedder"),
+                dimension=config.get("dim"),
+                tail=self._index.sizes[0],
+                sealed=self._index.sizes[1],
+                damage=[str(damage) for damage in store.log.damage],
+            )
+
+    def to_arrow(self, where: Where | None = None) -> Any:
+        """The items as a pyarrow Table: id, text, scopes, metadata (JSON), times, position, vector (float32)."""
+        self._store.refresh()
+        rows = self._store.select(self._filter(where), as_of=self._as_of)
+        return to_table(rows, self._vectors.dimension if rows else 0)
+
+    def lance(self) -> Any:
+        """The LanceDB table of the whole file, caught up; read it, do not write: it is derived and disposable.
+
+        Raises:
+            ReadOnly: this is a scoped or past view, which must not see the whole file.
+        """
+        if self._scope or self._as_of is not None:
+            raise ReadOnly("lance() shows the whole file as it is now; call it on the memory, not on a view")
+        return self._index.table()
+
+    def close(self) -> None:
+        """Finish background work and give the file back. Views of this memory are closed with it."""
+        self._index.close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # checks
+
+    def _present(self, action: str) -> None:
+        if self._as_of is not None:
+            raise ReadOnly(f"a past view cannot {action}; do it on the memory itself")
+
+    def _writable(self) -> None:
+        self._present("be changed")
+
+    def _query_vector(self, query: str) -> Vector:
+        self._store.refresh()
+        return self._vectors.query(query)
+
+    def _searched(self) -> Index:
+        return self._index if self._as_of is None else self._index.past(self._as_of)
+
+
+def _item(row: Row) -> Item:
+    found: Item = Item.from_row(row)
+    return found
+
+
+def _complete(draft: Draft, metadata: Mapping[str, Any] | None, occurred_at: datetime | None) -> Draft:
+    if metadata is not None:
+        check_metadata(metadata)
+    own = {**(metadata or {}), **draft.metadata}
+    return replace(draft, metadata=own, occurred_at=draft.occurred_at or occurred_at)
+
+
+def _in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draft:
+    """Scopes given with the call fill what the draft lacks; a bound view allows no other."""
+    for name, value in fixed.items():
+        if getattr(entry, name) not in (None, value):
+            raise InvalidInput(f"{name}={getattr(entry, name)!r}, but this view is bound to {name}={value!r}")
+    return replace(entry, **{name: value for name, value in scope.items() if getattr(entry, name) is None})
+
+
+def _some(where: Where | None, scope: dict[str, str]) -> Where | None:
+    if not where and not scope:
+        raise InvalidFilter("no filter and no scope would match everything; name what is meant, such as user_id=")
+    return where
+
+
+def _check_query(query: Any, mode: str) -> None:
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidInput(f"query={query!r}: ask with some words; list() enumerates everything")
+    if mode not in ("hybrid", "vector", "text"):
+        raise InvalidInput(f'mode={mode!r}; use "hybrid", "vector" or "text"')
+
+
+def _check_limit(limit: Any) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidInput(f"limit={limit!r}: a limit is a whole number from 1 on")
+
+
+def _to_cursor(row: Row) -> str:
+    return base64.urlsafe_b64encode(f"mk1:{row.first}".encode()).decode()
+
+
+def _from_cursor(cursor: str | None) -> int:
+    if cursor is None:
+        return -1
+    try:
+        kind, first = base64.urlsafe_b64decode(cursor).decode().split(":")
+        if kind == "mk1":
+            return int(first)
+    except (ValueError, AttributeError, TypeError):
+        pass
+    raise InvalidInput(f"cursor={cursor!r} is none that list() gave; pass Page.cursor unchanged, or None to begin")

@@ -1,0 +1,66 @@
+"""From a query to what is said about it: candidates, ranking, and a context within a token budget."""
+
+from __future__ import annotations
+
+from memkit.items import Hit, Recall
+from memkit.ranking import Mode, rank
+from memkit_storage.filters import Filter
+from memkit_storage.index import Index
+from memkit_storage.rows import Vector
+
+CANDIDATES = 100  # of each signal: the evidence is among them nine times in ten (docs/retrieval.md)
+NOTHING = "Memory holds nothing about this."
+
+
+def find(
+    index: Index,
+    query: str,
+    vector: Vector | None,
+    *,
+    limit: int,
+    where: Filter,
+    mode: Mode,
+    explain: bool,
+) -> list[Hit]:
+    """The `limit` best items for a query, best first."""
+    found = index.search(vector, query, max(CANDIDATES, 3 * limit), where)
+    best = rank(found.matches, mode=mode, bound=found.bound)[:limit]
+    rows = index.rows([scored.position for scored in best])
+    return [
+        Hit.from_row(rows[scored.position], score=scored.score, signals=scored.explained() if explain else scored.signals)
+        for scored in best
+        if scored.position in rows
+    ]
+
+
+def estimate_tokens(text: str) -> int:
+    """A tokenizer-free estimate on the safe side: four bytes a token, and never fewer than one a word."""
+    return max(len(text.encode()) // 4 + 1, len(text.split())) if text else 0
+
+
+def compose(query: str, hits: list[Hit], max_tokens: int) -> Recall:
+    """Hits, best first, as far as the budget goes, written as numbered lines in order of time."""
+    chosen: list[Hit] = []
+    spent = 0
+    for hit in hits:
+        cost = estimate_tokens(_line(999, hit)) + 1
+        if spent + cost <= max_tokens:
+            chosen.append(hit)
+            spent += cost
+    ordered = sorted(chosen, key=lambda hit: (hit.occurred_at, hit.position))
+    lines = [_line(number, hit) for number, hit in enumerate(ordered, 1)]
+    text = "\n".join(lines) if lines else NOTHING
+    return Recall(
+        query=query,
+        text=text,
+        hits=chosen,
+        citations={number: hit.id for number, hit in enumerate(ordered, 1)},
+        tokens=estimate_tokens(text),
+        evidence=bool(chosen),
+    )
+
+
+def _line(number: int, hit: Hit) -> str:
+    name = hit.metadata.get("name") or hit.metadata.get("role")
+    speaker = f"{name}: " if isinstance(name, str) and name else ""
+    return f"[{number}] {hit.occurred_at:%Y-%m-%d} {speaker}{hit.text}"

@@ -1,0 +1,219 @@
+"""How drafts become rows of the log: new items, new versions, and the rules of scope and identity."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from memkit.ingest import Draft
+from memkit.items import MergeReport, to_us
+from memkit.vectors import FileVectors
+from memkit_storage.errors import IdConflict, InvalidInput, ItemNotFound
+from memkit_storage.filters import Filter
+from memkit_storage.log import now_us
+from memkit_storage.records import Event, event_time
+from memkit_storage.rows import SCOPE_FIELDS, Row, Vector, searchable
+from memkit_storage.store import Store, Transaction
+
+Progress = Callable[[int, int], None]
+MAX_ID_BYTES = 8192
+
+
+def new_id() -> str:
+    """A UUID version 7 (RFC 9562 §5.7): sortable by time, unique without coordination."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+def check_id(id_: Any) -> str:
+    """An id that the caller gave.
+
+    Raises:
+        InvalidInput: not a string, empty, too long, or not encodable.
+    """
+    if not isinstance(id_, str) or not id_:
+        raise InvalidInput(f"id={id_!r}: an id is a non-empty string")
+    try:
+        size = len(id_.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"id={id_!r} holds half a character (a lone surrogate); remove it") from error
+    if size > MAX_ID_BYTES:
+        raise InvalidInput(f"id of {size} bytes ({id_[:40]!r}…); ids are at most {MAX_ID_BYTES} bytes: hash it")
+    return id_
+
+
+class Writer:
+    """Writes drafts and versions into one store, embedding what is new."""
+
+    def __init__(self, store: Store, vectors: FileVectors) -> None:
+        self._store = store
+        self._vectors = vectors
+
+    def add(self, entries: Sequence[Draft], progress: Progress | None = None) -> list[Row]:
+        """One row per draft, in order: new, or the one that is there already with the same id and content."""
+        for entry in entries:
+            if entry.id is not None:
+                check_id(entry.id)
+        self._store.refresh()
+        fresh = [_searchable(entry) for entry in entries if not self._is_known(entry)]
+        vectors = dict(zip(fresh, self._vectors.documents(fresh, progress), strict=True)) if fresh else {}
+        with self._store.transaction() as change:
+            slots = [self._put(change, entry, vectors) for entry in entries]
+        return [slot if isinstance(slot, Row) else _row(change.events[slot]) for slot in slots]
+
+    def _is_known(self, entry: Draft) -> bool:
+        current = None if entry.id is None else self._store.get(entry.id)
+        return current is not None and _same(entry, current)
+
+    def _put(self, change: Transaction, entry: Draft, vectors: dict[str, Vector]) -> int | Row:
+        current = None if entry.id is None else change.get(entry.id)
+        if current is not None:
+            _check_scope(entry, current)
+            if _same(entry, current):
+                pending = change.pending(current.id)
+                return current if pending is None else pending
+        text = _searchable(entry)
+        vector = vectors[text] if text in vectors else self._vectors.documents([text])[0]
+        return change.put(_new_row(entry, current, vector))
+
+    def update(
+        self, id_: str, allowed: Filter, text: str | None, metadata: Mapping[str, Any] | None, occurred_us: int | None
+    ) -> Row:
+        """A new version of one item with what is given changed.
+
+        Raises:
+            ItemNotFound: there is no such item among those allowed.
+        """
+        self._store.refresh()
+        draft = _changed(self._allowed(self._store.get(id_), id_, allowed), text, metadata, occurred_us)
+        vector = self._vectors.documents([draft.searchable])[0]
+        with self._store.transaction() as change:
+            current = self._allowed(change.get(id_), id_, allowed)
+            slot = change.put(replace(_changed(current, text, metadata, occurred_us), vector=vector))
+        return _row(change.events[slot])
+
+    def _allowed(self, row: Row | None, id_: str, allowed: Filter) -> Row:
+        if row is None or not allowed.matches(row):
+            raise ItemNotFound(f"no item {id_!r} here; list() shows what there is, history() what was")
+        return row
+
+    def delete(self, choose: Callable[[], Iterable[str]], allowed: Filter) -> list[str]:
+        """End the chosen items that are alive and allowed; `choose` runs on the state that is changed."""
+        with self._store.transaction() as change:
+            gone = []
+            for id_ in choose():
+                row = change.get(id_)
+                if row is not None and allowed.matches(row):
+                    change.delete(id_)
+                    gone.append(id_)
+        return gone
+
+    def merge(self, other: Store, allowed: Filter, progress: Progress | None = None) -> MergeReport:
+        """Take over every version and deletion of another store that is not here, with ids, times and history."""
+        with other.lock:
+            events = list(other.events(range(len(other.catalog))))
+        owners = {event.id: event for event in events if isinstance(event, Row)}
+        inside = [e for e in events if e.id in owners and allowed.matches(owners[e.id])]
+        self._store.refresh()
+        rows = iter(self._embedded([event for event in inside if isinstance(event, Row)], other, progress))
+        inside = [next(rows) if isinstance(event, Row) else event for event in inside]
+        with self._store.transaction() as change:
+            fresh = [event for event in inside if self._is_new(event, owners[event.id])]
+            for event in fresh:
+                change.record(event)
+        return MergeReport(
+            added=len(fresh),
+            known=len(inside) - len(fresh),
+            outside=len(events) - len(inside),
+            items=self._store.catalog.alive_count,
+        )
+
+    def _embedded(self, rows: list[Row], other: Store, progress: Progress | None) -> list[Row]:
+        """The rows with vectors of this file's embedder: their own if both files share it."""
+        if not rows or self._vectors.fits(other.config):
+            return rows
+        vectors = self._vectors.documents([row.searchable for row in rows], progress)
+        return [replace(row, vector=vector) for row, vector in zip(rows, vectors, strict=True)]
+
+    def _is_new(self, event: Event, owner: Row) -> bool:
+        with self._store.lock:
+            mine = self._store.history(event.id)
+        for known in mine:
+            if isinstance(known, Row) and known.scope != owner.scope and self._store.get(event.id):
+                raise IdConflict(
+                    f"id {event.id!r} belongs to scope {known.scope} here and to {owner.scope} in the other file; "
+                    "export one of them without it, or erase it"
+                )
+            if event_time(known) == event_time(event) and _content(known) == _content(event):
+                return False
+        return True
+
+
+def _content(event: Event) -> object:
+    return (event.text, event.metadata) if isinstance(event, Row) else None
+
+
+def _row(event: Event) -> Row:
+    if not isinstance(event, Row):
+        raise TypeError("a deletion stands where a version was written")
+    return event
+
+
+def _searchable(entry: Draft) -> str:
+    return searchable(entry.text, entry.metadata)
+
+
+def _scope_of(entry: Draft) -> tuple[str | None, str | None, str | None]:
+    return entry.user_id, entry.agent_id, entry.run_id
+
+
+def _check_scope(entry: Draft, current: Row) -> None:
+    if _scope_of(entry) != current.scope:
+        wanted = {n: v for n, v in zip(SCOPE_FIELDS, _scope_of(entry), strict=True) if v is not None}
+        raise IdConflict(f"id {entry.id!r} is in use outside the scope {wanted or 'without names'}; choose another id")
+
+
+def _same(entry: Draft, row: Row) -> bool:
+    """Whether adding the draft would change nothing. What a draft does not say is not a change."""
+    return (
+        entry.text == row.text
+        and _scope_of(entry) == row.scope
+        and (not entry.metadata or entry.metadata == row.metadata)
+        and (entry.occurred_at is None or to_us(entry.occurred_at) == row.occurred_us)
+    )
+
+
+def _new_row(entry: Draft, current: Row | None, vector: Vector) -> Row:
+    moment = now_us()
+    occurred = to_us(entry.occurred_at) if entry.occurred_at else current.occurred_us if current else moment
+    return Row(
+        id=entry.id or new_id(),
+        text=entry.text,
+        vector=vector,
+        user_id=entry.user_id,
+        agent_id=entry.agent_id,
+        run_id=entry.run_id,
+        metadata=dict(entry.metadata),
+        occurred_us=occurred,
+        created_us=current.created_us if current else moment,
+        updated_us=moment,
+    )
+
+
+def _changed(
+    row: Row, text: str | None, metadata: Mapping[str, Any] | None, occurred_us: int | None
+) -> Row:
+    if text is None and metadata is None and occurred_us is None:
+        raise InvalidInput(f"update of {row.id!r} without a change; pass text=, metadata= or occurred_at=")
+    return replace(
+        row,
+        text=row.text if text is None else text,
+        metadata=row.metadata if metadata is None else dict(metadata),
+        occurred_us=row.occurred_us if occurred_us is None else occurred_us,
+        updated_us=now_us(),
+    )

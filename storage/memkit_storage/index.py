@@ -1,0 +1,328 @@
+"""How a store is searched: the newest rows exactly in memory, sealed rows in LanceDB, one answer from both.
+
+Everything here is derived from the log and may be deleted at any time. Both parts are scored with the same
+statistics, so that a ranking does not change when rows are sealed (up to the recall of the ANN index).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from memkit_storage import lance
+from memkit_storage.analyzer import ANALYZER_VERSION, analyze
+from memkit_storage.errors import InvalidInput
+from memkit_storage.filters import Filter
+from memkit_storage.lance import IndexBusy, IndexDamaged, IndexKey, LanceIndex
+from memkit_storage.lexical import K1, TermStats, unique
+from memkit_storage.rows import Row, Vector
+from memkit_storage.store import Store
+from memkit_storage.tail import Tail
+
+# Thresholds: measured in benchmarks/speed.py; a first seal costs about 0.1 ms a row, and a search below it less
+# than half of what LanceDB's fixed cost is.
+FIRST_SEAL = 20_000
+SEAL_SHARE, SEAL_MIN, SEAL_MAX = 20, 4_096, 32_768
+DEAD_MAX = 1_024
+EXACT_MAX = 50_000  # past this, searching without LanceDB is slow enough to say so
+
+
+class Match(NamedTuple):
+    """A candidate: log position of a living version, its BM25 score and its cosine with the query, both exact."""
+
+    position: int
+    lexical: float
+    dense: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Candidates of a search, and the greatest BM25 score that any text could have for the query."""
+
+    matches: list[Match]
+    bound: float
+
+
+def default_cache_dir() -> Path:
+    """Where indexes live unless the caller says otherwise: the user's cache directory."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "memkit"
+
+
+class Index:
+    """The search index of a store; opened by the first search. Thread-safe through the store's lock.
+
+    Args:
+        cache_dir: directory for LanceDB tables; None for the user's cache directory.
+        as_of: index the versions that were alive at this time (µs) instead of those alive now; such an index is
+            exact, in memory, and does not follow the log.
+    """
+
+    def __init__(self, store: Store, cache_dir: str | Path | None = None, *, as_of: int | None = None) -> None:
+        self._store = store
+        self._cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self._as_of = as_of
+        self._thread: threading.Thread | None = None
+        self._written = 0  # rows that came while the index was closed
+        self._past: dict[tuple[int, int, int], Index] = {}
+        self.reset()
+        if as_of is None:
+            store.listener = self
+
+    # following the log
+
+    def reset(self) -> None:
+        """Forget everything derived; the next search starts from the log."""
+        self._tail: Tail | None = None
+        self._stats = TermStats()
+        self._sealed: LanceIndex | None = None
+        self._dead: set[int] = set()  # sealed rows that have ended since
+        self._uncounted: list[int] = []  # those of them that the statistics still count
+
+    def put(self, row: Row) -> None:
+        """A version is alive now."""
+        if self._tail is not None:
+            self._tail.add(row)
+        else:
+            self._written += 1
+
+    def end(self, position: int) -> None:
+        """A version has ended."""
+        if self._tail is not None and not self._tail.remove(position):
+            self._dead.add(position)
+            self._uncounted.append(position)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(rows in the tail, rows in the sealed table); -1 where nothing was searched yet."""
+        sealed = len(self._sealed) - len(self._dead) if self._sealed else 0
+        return (-1, -1) if self._tail is None else (len(self._tail), sealed)
+
+    # searching
+
+    def search(self, vector: Vector | None, text: str, k: int, where: Filter | None) -> Found:
+        """The best rows by words and by meaning, each with both signals.
+
+        Args:
+            vector: (d,) of the query; None to search by words alone.
+            text: the query; its terms count once each.
+            k: how many rows of each signal.
+        """
+        self._store.refresh()
+        terms = unique(analyze(text))
+        try:
+            return self._search(vector, terms, k, where)
+        except IndexDamaged as error:
+            warnings.warn(f"the search index was damaged ({error}) and is made anew from the log", stacklevel=4)
+            with self._store.lock:
+                self._discard()
+            return self._search(vector, terms, k, where)
+
+    def _search(self, vector: Vector | None, terms: list[str], k: int, where: Filter | None) -> Found:
+        with self._store.lock:
+            tail = self._open()
+            if tail is None:
+                return Found([], 0.0)
+            self._count_dead()
+            tail.settle()
+            allowed = tail.select(where)
+            near = tail.dense(vector, k, allowed) if vector is not None else []
+            said = tail.lexical(terms, k, allowed)
+            places = list(dict.fromkeys(position for position, _ in [*near, *said]))
+            scored = tail.score(places, vector, terms)
+            matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
+            sealed, dead, stats = self._sealed, frozenset(self._dead), self._stats.for_terms(terms)
+        if sealed is not None and len(sealed):
+            found = sealed.search(vector, terms, k, where, dead, stats)
+            matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
+        return Found(matches, sum(stats.idf(term) for term in terms) * (K1 + 1))
+
+    def rows(self, positions: Sequence[int]) -> dict[int, Row]:
+        """The versions at log positions, read from the log; a damaged one is reported and left out."""
+        with self._store.lock:
+            indices = self._store.catalog.by_position(positions)
+            return {row.position: row for row in self._store.rows(indices.tolist())}
+
+    def past(self, as_of: int) -> Index:
+        """An index of the memory as it was at a time (µs)."""
+        self._store.refresh()
+        key = (as_of, self._store.log.header.generation, len(self._store.catalog))
+        if key not in self._past:
+            self._past = {key: Index(self._store, self._cache, as_of=as_of)}
+        return self._past[key]
+
+    # opening
+
+    def _open(self) -> Tail | None:
+        if self._tail is not None:
+            return self._tail
+        dim = self._store.config.get("dim")
+        if dim is None:
+            return None
+        self._sealed = self._open_sealed() if self._as_of is None else None
+        watermark = -1
+        if self._sealed is not None:
+            watermark, self._stats = self._sealed.watermark, self._sealed.stats().copy()
+            self._dead = set(self._store.catalog.died_after(watermark).tolist())
+            self._uncounted = list(self._dead)
+        self._tail = Tail(dim, self._stats)
+        catalog = self._store.catalog
+        fresh = catalog.alive(self._as_of) & (catalog.column("position") > watermark)
+        for row in self._store.rows(np.flatnonzero(fresh).tolist()):
+            self._tail.add(row)
+        self._written = 0
+        return self._tail
+
+    @property
+    def _root(self) -> Path:
+        log = self._store.log
+        return self._cache / f"{log.header.file_id.hex()}-{log.inode:x}"
+
+    def _key(self) -> IndexKey:
+        log, config = self._store.log, self._store.config
+        return IndexKey(
+            file_id=log.header.file_id.hex(),
+            generation=log.header.generation,
+            embedder=f"{config.get('embedder')}/{config.get('epoch')}",
+            dim=int(config["dim"]),
+            analyzer=ANALYZER_VERSION,
+        )
+
+    def _open_sealed(self) -> LanceIndex | None:
+        if not self._root.is_dir():
+            return None
+        sealed = LanceIndex.open(self._root, self._key())
+        if sealed is not None and self._chain_at(sealed.watermark) != sealed.chain:
+            return None  # the log is not the one that was indexed: an older copy was put back
+        return sealed
+
+    def _chain_at(self, position: int) -> str | None:
+        index = self._store.catalog.by_position([position])
+        if not len(index):
+            return None
+        return self._store.log.read(self._store.catalog.place(int(index[0])).offset).header.chain.hex()
+
+    def _count_dead(self) -> None:
+        """Take rows that ended since they were sealed out of the statistics."""
+        catalog = self._store.catalog
+        for row in self._store.rows(catalog.by_position(sorted(self._uncounted)).tolist()):
+            self._stats.remove(analyze(row.searchable))
+        self._uncounted.clear()
+
+    # sealing
+
+    def settle(self) -> None:
+        """After a write: seal in the background when the tail has grown past its share."""
+        if self._is_due() and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._seal_quietly, name="memkit-seal")
+            self._thread.start()
+
+    def _is_due(self) -> bool:
+        if not lance.available():
+            self._warn_if_large()
+            return False
+        if self._tail is None:
+            return self._written >= FIRST_SEAL
+        sealed = len(self._sealed) if self._sealed else 0
+        due = min(max(sealed // SEAL_SHARE, SEAL_MIN), SEAL_MAX) if sealed else FIRST_SEAL
+        return len(self._tail) >= due or len(self._dead) > max(DEAD_MAX, sealed // SEAL_SHARE)
+
+    def _warn_if_large(self) -> None:
+        if self._store.catalog.alive_count > EXACT_MAX:
+            warnings.warn(
+                f"{self._store.catalog.alive_count} items are searched without LanceDB, for which this platform has "
+                "no wheel here: searches are exact, and slower the more there are",
+                stacklevel=4,
+            )
+
+    def _seal_quietly(self) -> None:
+        try:
+            self.seal()
+        except (IndexBusy, IndexDamaged, OSError) as error:  # derived data: a search stays exact without it
+            warnings.warn(f"the search index could not be written ({error}); searches stay exact", stacklevel=2)
+
+    def seal(self) -> None:
+        """Move every row of the tail into the LanceDB table. Searches and writes go on meanwhile.
+
+        Raises:
+            IndexBusy: another process is sealing this file.
+            IndexDamaged: LanceDB refused.
+        """
+        with self._store.lock:
+            tail = self._open()
+            if tail is None or not (len(tail) or self._dead):
+                return
+            self._count_dead()
+            tail.settle()
+            rows = list(tail.rows)
+            tokens = [tail.tokens(row.position) for row in rows]
+            dead, stats, before, key = frozenset(self._dead), self._stats.copy(), self._sealed, self._key()
+            watermark = int(self._store.catalog.column("position")[-1])
+            chain, root = self._chain_at(watermark) or "", self._root
+        sealed = LanceIndex.seal(
+            root, key, before, rows, tokens, dead, watermark=watermark, chain=chain, stats=stats
+        )
+        with self._store.lock:
+            if self._tail is tail and self._key() == key:
+                self._sealed = sealed
+                self._dead -= dead
+                tail.drop(watermark)
+
+    def rebuild(self) -> None:
+        """Make the index anew from the log; a small memory needs none on disk."""
+        self._join()
+        with self._store.lock:
+            self._discard()
+            self._open()
+        if lance.available() and self.sizes[0] >= FIRST_SEAL:
+            self.seal()
+
+    def table(self) -> object:
+        """The LanceDB table, with every living row in it.
+
+        Raises:
+            InvalidInput: there is nothing in the memory, or no LanceDB on this platform.
+        """
+        self._join()
+        self._store.refresh()
+        if not lance.available():
+            raise InvalidInput("lancedb is not installed: `pip install lancedb`, or use to_arrow()")
+        self.seal()
+        if self._sealed is None:
+            raise InvalidInput("the memory is empty: there is no table yet; add something first")
+        return self._sealed.table()
+
+    def destroy(self) -> bool:
+        """Delete every table of this file from the cache. Returns whether nothing is left of it."""
+        self._join()
+        with self._store.lock:
+            self.reset()
+            for root in self._cache.glob(f"{self._store.log.header.file_id.hex()}-*"):
+                shutil.rmtree(root, ignore_errors=True)
+            return not any(self._cache.glob(f"{self._store.log.header.file_id.hex()}-*"))
+
+    def _discard(self) -> None:
+        self.reset()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def _join(self) -> None:
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def close(self) -> None:
+        """Wait for a running seal."""
+        self._join()

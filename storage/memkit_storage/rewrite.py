@@ -1,0 +1,234 @@
+"""The one exception to append-only: a new file takes the old one's place, atomically. See docs/format.md §8.
+
+`compact` keeps every event and packs them; `erase` leaves items out, with a receipt; `export` writes a part into
+another file. Positions survive compaction and erasure, so that cursors and pins stay valid.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memkit_storage import files
+from memkit_storage.errors import InvalidInput
+from memkit_storage.filters import Filter
+from memkit_storage.format import FrameType, Header
+from memkit_storage.log import create, new_header, now_us
+from memkit_storage.store import Store
+
+Progress = Callable[[int, int], None]
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """Bytes before and after, and how many events the file holds."""
+
+    before: int
+    after: int
+    events: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class EraseReceipt:
+    """Proof of a physical deletion, also kept in the new file (without ids and content).
+
+    Attributes:
+        receipt: its own id.
+        ids: the items that are gone; the log keeps only their number and positions.
+        items, versions: how many items, and how many versions and deletions of them, were removed.
+        previous_head, head: hex chain values of the log before and after.
+        checked: the new file was read in full and verified, and none of the ids is in it.
+        index_removed: the search index, which held copies, was deleted.
+    """
+
+    receipt: str
+    time_us: int
+    reason: str
+    ids: tuple[str, ...]
+    items: int
+    versions: int
+    positions: tuple[tuple[int, int], ...]
+    generation: int
+    previous_head: str
+    head: str
+    checked: bool
+    index_removed: bool = False
+
+
+def compact(store: Store, *, progress: Progress | None = None) -> CompactReport:
+    """Pack a store's log: single frames into compressed batches, old checkpoints and vectors left out.
+
+    No version, deletion or time is dropped. Needs free space for the new file.
+
+    Raises:
+        ReadOnly, StorageFailed: the file is as before.
+    """
+    with store.lock, store.exclusive():
+        before = store.log.size
+        everything = range(len(store.catalog))
+        _replace(store, everything, [], progress)
+        return CompactReport(before, store.log.size, len(store.catalog), store.log.header.generation)
+
+
+def matching_ids(store: Store, where: Filter) -> list[str]:
+    """Ids of items of which any version, living or past, matches: what an erasure must reach. Call under the lock."""
+    catalog = store.catalog
+    puts = (catalog.column("kind") == 0) & catalog.in_scope(where.scope())
+    found = {row.id: None for row in store.rows(np.flatnonzero(puts).tolist()) if where.matches(row)}
+    return list(found)
+
+
+def erase(
+    store: Store, where: Filter, *, reason: str = "", progress: Progress | None = None
+) -> EraseReceipt:
+    """Remove matching items physically: every version of them, living or past, and their deletions.
+
+    What it cannot reach: copies of the file elsewhere, file system snapshots, and blocks that an SSD has remapped.
+
+    Raises:
+        ReadOnly, StorageFailed: the file is as before.
+    """
+    with store.lock, store.exclusive():
+        ids = matching_ids(store, where)
+        catalog, gone = store.catalog, set(ids)
+        kept = [i for i in range(len(catalog)) if catalog.id(i) not in gone]
+        removed = np.setdiff1d(np.arange(len(catalog)), np.asarray(kept, np.int64))
+        positions = tuple(_ranges(catalog.column("position")[removed]))
+        previous = (store.log.cursor.chain or b"").hex()
+        receipt = {
+            "receipt": uuid.uuid4().hex,
+            "time_us": now_us(),
+            "reason": reason,
+            "items": len(ids),
+            "versions": len(removed),
+            "positions": positions,
+            "previous_head": previous,
+        }
+        _replace(store, kept, [(FrameType.ERASE, receipt)], progress)
+        return EraseReceipt(
+            **receipt,  # type: ignore[arg-type]
+            ids=tuple(ids),
+            generation=store.log.header.generation,
+            head=(store.log.cursor.chain or b"").hex(),
+            checked=_is_clean(store, gone),
+        )
+
+
+def _is_clean(store: Store, gone: Collection[str]) -> bool:
+    """Read the whole file again: it verifies, and no erased id is in its catalog."""
+    from memkit_storage.verify import verify
+
+    report = verify(store.log.path)
+    names = {store.catalog.id(i) for i in range(len(store.catalog))}
+    return report.ok and names.isdisjoint(gone)
+
+
+def _ranges(positions: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
+    """Ascending positions as inclusive ranges."""
+    values = np.asarray(positions, np.int64)
+    for run in np.split(values, np.flatnonzero(np.diff(values) != 1) + 1):
+        if len(run):
+            yield int(run[0]), int(run[-1])
+
+
+def export(
+    store: Store, path: str | Path, ids: Collection[str] | None = None, *, progress: Progress | None = None
+) -> int:
+    """Write items (all, or these ids) with their history, ids and times into a new file. Returns how many items.
+
+    Raises:
+        InvalidInput: there is a file at `path` already.
+    """
+    target = Path(path)
+    if target.exists():
+        raise InvalidInput(f"{target} exists already; pass a path that does not, or merge into that memory")
+    with store.lock:
+        wanted = None if ids is None else set(ids)
+        catalog = store.catalog
+        kept = [i for i in range(len(catalog)) if wanted is None or catalog.id(i) in wanted]
+        draft = _draft(target)
+        try:
+            written = _write(store, draft, new_header(), kept, [], progress, keep_positions=False)
+            _put_in_place(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+        return written
+
+
+def _replace(
+    store: Store, kept: Sequence[int], notes: list[tuple[FrameType, dict[str, Any]]], progress: Progress | None
+) -> None:
+    log = store.log
+    chain = log.cursor.chain or log.header.genesis
+    header = new_header(file_id=log.header.file_id, generation=log.header.generation + 1, genesis=chain)
+    draft = _draft(log.path)
+    try:
+        earlier = [note for note in store.notes if note[0] == FrameType.ERASE]
+        _write(store, draft, header, kept, earlier + notes, progress, keep_positions=True)
+        _copy_mode(log.path, draft)
+        _put_in_place(draft, log.path)
+    finally:
+        draft.unlink(missing_ok=True)
+    store.reload()
+
+
+def _write(
+    store: Store,
+    draft: Path,
+    header: Header,
+    kept: Sequence[int],
+    notes: list[tuple[FrameType, dict[str, Any]]],
+    progress: Progress | None,
+    *,
+    keep_positions: bool,
+) -> int:
+    """Write chosen events of a store into a new file at `draft`. Returns how many items live in it."""
+    create(draft, header)
+    copy = Store(draft, durability="os")
+    try:
+        with copy.lock, copy.exclusive():
+            if store.config:
+                copy.append_note(FrameType.CONFIG, store.config)
+            for start in range(0, len(kept), _CHUNK):
+                events = list(store.events(kept[start : start + _CHUNK]))
+                copy.write(events, keep_positions=keep_positions)
+                if progress:
+                    progress(min(start + _CHUNK, len(kept)), len(kept))
+            for kind, value in notes:
+                copy.append_note(kind, value)
+            if keep_positions:
+                copy.skip_to(store.log.cursor.position)
+            copy.checkpoint()
+            copy.log.sync()
+        return copy.catalog.alive_count
+    finally:
+        copy.close()
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+
+
+def _copy_mode(old: Path, new: Path) -> None:
+    try:
+        new.chmod(old.stat().st_mode & 0o7777)
+    except OSError as error:
+        raise files.failure(error, "set the permissions of", new) from error
+
+
+def _put_in_place(draft: Path, path: Path) -> None:
+    try:
+        os.replace(draft, path)
+        files.sync_directory(path.parent)
+    except OSError as error:
+        raise files.failure(error, "replace", path) from error
+
+
