@@ -26,6 +26,7 @@ from memkit_storage.lance import IndexBusy, IndexDamaged, IndexKey, LanceIndex
 from memkit_storage.lexical import K1, TermStats, unique
 from memkit_storage.rows import Row, Vector
 from memkit_storage.store import Store
+from memkit_storage.tail import Found as Scored
 from memkit_storage.tail import Tail
 
 # Thresholds: measured in benchmarks/speed.py; a first seal costs about 0.1 ms a row, and a search below it less
@@ -145,10 +146,9 @@ class Index:
             places = list(dict.fromkeys(position for position, _ in [*near, *said]))
             scored = tail.score(places, vector, terms)
             matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
-            sealed, dead, stats = self._sealed, frozenset(self._dead), self._stats.for_terms(terms)
-        if sealed is not None and len(sealed):
-            found = sealed.search(vector, terms, k, where, dead, stats)
-            matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
+            sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
+        if sealed is not None:
+            matches += _sealed_matches(sealed, vector, terms, k, where, dead, stats)
         return Found(matches, sum(stats.idf(term) for term in terms) * (K1 + 1))
 
     def rows(self, positions: Sequence[int]) -> dict[int, Row]:
@@ -195,7 +195,7 @@ class Index:
     def _key(self) -> IndexKey:
         log, config = self._store.log, self._store.config
         return IndexKey(
-            file_id=log.header.file_id.hex(),
+            file=log.header.file_id.hex(),
             generation=log.header.generation,
             embedder=f"{config.get('embedder')}/{config.get('epoch')}",
             dim=int(config["dim"]),
@@ -203,7 +203,7 @@ class Index:
         )
 
     def _open_sealed(self) -> LanceIndex | None:
-        if not self._root.is_dir():
+        if not (self._root.is_dir() and lance.available()):
             return None
         sealed = LanceIndex.open(self._root, self._key())
         if sealed is not None and self._chain_at(sealed.watermark) != sealed.chain:
@@ -273,9 +273,10 @@ class Index:
             dead, stats, before, key = frozenset(self._dead), self._stats.copy(), self._sealed, self._key()
             watermark = int(self._store.catalog.column("position")[-1])
             chain, root = self._chain_at(watermark) or "", self._root
-        sealed = LanceIndex.seal(
-            root, key, before, rows, tokens, dead, watermark=watermark, chain=chain, stats=stats
-        )
+        if before is None:
+            sealed = LanceIndex.create(root, key, rows, tokens, watermark=watermark, chain=chain, stats=stats)
+        else:
+            sealed = before.seal(rows, tokens, dead, watermark=watermark, chain=chain, stats=stats)
         with self._store.lock:
             if self._tail is tail and self._key() == key:
                 self._sealed = sealed
@@ -326,3 +327,31 @@ class Index:
     def close(self) -> None:
         """Wait for a running seal."""
         self._join()
+
+
+def _restricted(stats: TermStats, terms: Sequence[str]) -> TermStats:
+    """The statistics as far as a query needs them: a copy that later writes do not change."""
+    part = TermStats()
+    part.docs, part.length = stats.docs, stats.length
+    part.df = {term: stats.df[term] for term in terms if term in stats.df}
+    return part
+
+
+def _sealed_matches(
+    sealed: LanceIndex,
+    vector: Vector | None,
+    terms: Sequence[str],
+    k: int,
+    where: Filter | None,
+    dead: frozenset[int],
+    stats: TermStats,
+) -> list[Match]:
+    """The best sealed rows of each signal, with both signals."""
+    found: list[tuple[Scored, lance.Rows]] = [sealed.lexical(terms, k, stats, where=where, dead=dead)]
+    if vector is not None:
+        found.append(sealed.dense(vector, k, where=where, dead=dead))
+    matches: dict[int, Match] = {}
+    for best, rows in found:
+        scores = rows.score(vector, terms, stats)
+        matches.update((position, Match(position, scores[position][1], scores[position][0])) for position, _ in best)
+    return list(matches.values())

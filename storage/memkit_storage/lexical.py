@@ -76,6 +76,13 @@ class TermStats:
         other.docs, other.length, other.df = self.docs, self.length, self.df.copy()
         return other
 
+    def for_terms(self, terms: Iterable[str]) -> TermStats:
+        """An independent copy that knows these terms only: enough to score them, in constant time."""
+        other = TermStats()
+        other.docs, other.length = self.docs, self.length
+        other.df = {term: self.df[term] for term in terms if term in self.df}
+        return other
+
     def to_bytes(self) -> bytes:
         """The statistics as bytes: a head, little-endian u32 frequencies, and the terms joined by newlines.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,42 @@ def best(scores: npt.NDArray[np.floating], positions: Positions, k: int) -> Foun
         scores, positions = scores[keep], positions[keep]
     order = np.lexsort((-positions, -scores))[: max(k, 0)]
     return list(zip(positions[order].tolist(), scores[order].tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is needed to score rows: positions (n,), unit vectors (n, d), and each row's tokens."""
+
+    positions: Positions
+    vectors: Vector
+    tokens: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def dense(self, query: Vector, k: int) -> Found:
+        """As `Tail.dense`, over these rows."""
+        if not query.any():
+            return []
+        directed = self.vectors.any(axis=1)
+        scores = np.asarray(similarity(self.vectors[directed], query))
+        return best(scores, self.positions[directed], k)
+
+    def lexical(self, terms: Iterable[str], k: int, stats: TermStats) -> Found:
+        """As `Tail.lexical`, over these rows."""
+        terms = unique(terms)
+        scores = np.array([bm25(terms, tokens, stats) for tokens in self.tokens])
+        return best(scores[scores > 0], self.positions[scores > 0], k)
+
+    def score(
+        self, positions: Sequence[int], query: Vector | None, terms: Sequence[str], stats: TermStats
+    ) -> dict[int, tuple[float, float]]:
+        """As `Tail.score`: position -> (cosine, BM25)."""
+        slots = {position: slot for slot, position in enumerate(self.positions.tolist())}
+        chosen = [slots[position] for position in positions]
+        near = similarity(self.vectors[chosen], query)
+        words = [bm25(terms, self.tokens[slot], stats) for slot in chosen]
+        return dict(zip(positions, zip(near, words, strict=True), strict=True))
 
 
 class Tail:
@@ -235,14 +272,18 @@ class Tail:
                 continue
             # a copy: a view would lock the array against `extend` for as long as it lives
             slots, tf = np.array(postings, np.int32).reshape(-1, 2).T
-            scores[slots] += self._stats.idf(term) * (tf * (K1 + 1) / (tf + norm[slots]))  # a slot occurs once
+            scores[slots] += self._stats.idf(term) * (
+                tf * (K1 + 1) / (tf + norm[slots])
+            )  # a slot occurs once
         mask = (scores > 0) & self._alive[: self._size]
         if allowed is not None:
             mask &= allowed
         slots = np.flatnonzero(mask)
         return best(scores[slots], self._positions[slots], k)
 
-    def score(self, positions: Sequence[int], query: Vector | None, terms: Sequence[str]) -> dict[int, tuple[float, float]]:
+    def score(
+        self, positions: Sequence[int], query: Vector | None, terms: Sequence[str]
+    ) -> dict[int, tuple[float, float]]:
         """Both signals of living rows: position -> (cosine, BM25). Without a query the cosine is 0."""
         self.settle()
         self._scale()
