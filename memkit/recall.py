@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from memkit_storage.filters import Filter
+
 from memkit.items import Hit, Recall
 from memkit.ranking import Mode, rank
-from memkit_storage.filters import Filter
 from memkit_storage.index import Index
 from memkit_storage.rows import Vector
 
@@ -27,7 +28,11 @@ def find(
     best = rank(found.matches, mode=mode, bound=found.bound)[:limit]
     rows = index.rows([scored.position for scored in best])
     return [
-        Hit.from_row(rows[scored.position], score=scored.score, signals=scored.explained() if explain else scored.signals)
+        Hit.from_row(
+            rows[scored.position],
+            score=scored.score,
+            signals=scored.explained() if explain else scored.signals,
+        )
         for scored in best
         if scored.position in rows
     ]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from memkit.embed import BoundEmbedder, EmbedderInfo, Progress, as_embedder, default_embedder, same_embedder
-from memkit_storage.errors import EmbedderMismatch, InvalidVector, StorageFailed
+from memkit_storage.errors import EmbedderMismatch, StorageFailed
 from memkit_storage.format import FrameType
-from memkit_storage.records import pack, to_ipc
+from memkit_storage.records import to_ipc
 from memkit_storage.rows import Row, Vector
 from memkit_storage.store import Store
 
@@ -39,33 +39,24 @@ class FileVectors:
                 self._given = default_embedder()
             return self._given
 
-    @property
-    def dimension(self) -> int:
-        """Length of the vectors in the file, or of the embedder's if the file is new."""
-        return int(self._store.config.get("dim") or self.embedder.describe().dim)
-
     def documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vector:
-        """(n, d) unit vectors for storing.
+        """(n, d) unit vectors for storing; the first ones settle the file's embedder.
 
         Raises:
             EmbedderMismatch: the file's vectors came from another embedder.
             InvalidVector: the embedder returned NaN, infinity or another dimension.
         """
-        self._check(record=True)
-        return self._fitting(self.embedder.embed_documents(list(texts), progress=progress))
+        self._check()
+        vectors = self.embedder.embed_documents(list(texts), progress=progress)
+        if texts and not self._store.config:
+            self._store.configure(_config(self.embedder.describe()))
+            self._check()
+        return vectors
 
     def query(self, text: str) -> Vector:
         """(d,) unit vector for searching. Raises as `documents`."""
         self._check()
-        return self._fitting(self.embedder.embed_query(text)[None])[0]
-
-    def _fitting(self, vectors: Vector) -> Vector:
-        if vectors.shape[1] != self.dimension:
-            raise InvalidVector(
-                f"the embedder returned {vectors.shape[1]} dimensions, the file holds {self.dimension}; "
-                "open it with the embedder that made it, or call rebuild() to embed it anew"
-            )
-        return vectors
+        return self.embedder.embed_query(text)
 
     def changed(self) -> EmbedderInfo | None:
         """Whose vectors the file holds, if they are not this embedder's."""
@@ -75,14 +66,10 @@ class FileVectors:
         recorded = _info(config)
         return None if same_embedder(recorded, self.embedder.describe()) else recorded
 
-    def _check(self, *, record: bool = False) -> None:
+    def _check(self) -> None:
         epoch = self._store.config.get("epoch")
-        if epoch is not None and epoch == self._checked:
+        if epoch is None or epoch == self._checked:
             return
-        if epoch is None:
-            if not record:
-                return
-            self._store.configure(_config(self.embedder.describe()))
         recorded = self.changed()
         if recorded is not None:
             mine = self.embedder.describe()
@@ -91,14 +78,17 @@ class FileVectors:
                 f"use is {mine.name!r} ({mine.dim}-d); call rebuild() to embed every item anew from the log, or open "
                 'the file with its own embedder. mode="text" works meanwhile'
             )
-        self._checked = self._store.config["epoch"]
+        self._checked = epoch
 
     def fits(self, config: dict[str, Any]) -> bool:
         """Whether vectors recorded with another file's configuration belong with this file's."""
         if not config:
             return False
-        mine = self._store.config or self._store.configure(_config(self.embedder.describe()))
-        return same_embedder(_info(mine), _info(config))
+        mine = _info(self._store.config) if self._store.config else self.embedder.describe()
+        if not same_embedder(mine, _info(config)):
+            return False
+        self._store.configure(config)
+        return True
 
     def embed_again(self, progress: Progress | None = None) -> int:
         """Embed every version in the log with this embedder, and put the new vectors in force. Returns how many.
@@ -162,12 +152,6 @@ def _info(config: dict[str, Any]) -> EmbedderInfo:
         name=config["embedder"],
         digest=config.get("digest"),
         dim=config["dim"],
-        probe=None if probe is None else np.frombuffer(probe, "<f4").copy(),
+        probe=None if probe is None else np.frombuffer(probe, "<f4").reshape(2, -1),
     )
 
-
-def digest_of(config: dict[str, Any]) -> str:
-    """A short name for the vectors in force, for the key of the index."""
-    import hashlib
-
-    return hashlib.sha256(pack(config)).hexdigest()[:16]

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from memkit_storage.filters import Filter
+
 from memkit.ingest import Draft
 from memkit.items import MergeReport, to_us
 from memkit.vectors import FileVectors
 from memkit_storage.errors import IdConflict, InvalidInput, ItemNotFound
-from memkit_storage.filters import Filter
 from memkit_storage.log import now_us
 from memkit_storage.records import Event, event_time
 from memkit_storage.rows import SCOPE_FIELDS, Row, Vector, searchable
@@ -82,7 +83,12 @@ class Writer:
         return change.put(_new_row(entry, current, vector))
 
     def update(
-        self, id_: str, allowed: Filter, text: str | None, metadata: Mapping[str, Any] | None, occurred_us: int | None
+        self,
+        id_: str,
+        allowed: Filter,
+        text: str | None,
+        metadata: Mapping[str, Any] | None,
+        occurred_us: int | None,
     ) -> Row:
         """A new version of one item with what is given changed.
 
@@ -205,9 +211,7 @@ def _new_row(entry: Draft, current: Row | None, vector: Vector) -> Row:
     )
 
 
-def _changed(
-    row: Row, text: str | None, metadata: Mapping[str, Any] | None, occurred_us: int | None
-) -> Row:
+def _changed(row: Row, text: str | None, metadata: Mapping[str, Any] | None, occurred_us: int | None) -> Row:
     if text is None and metadata is None and occurred_us is None:
         raise InvalidInput(f"update of {row.id!r} without a change; pass text=, metadata= or occurred_at=")
     return replace(

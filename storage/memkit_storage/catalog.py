@@ -89,7 +89,9 @@ class Catalog:
         start, need = self._size, self._size + count
         if need > len(self._data["kind"]):
             room = max(need, 2 * len(self._data["kind"]))
-            self._data = {name: np.concatenate([a[:start], np.zeros(room - start, a.dtype)]) for name, a in self._data.items()}
+            self._data = {
+                name: np.concatenate([a[:start], np.zeros(room - start, a.dtype)]) for name, a in self._data.items()
+            }
         self._data["previous"][start:need] = -1
         self._data["ended"][start:need] = NEVER
         self._data["ended_by"][start:need] = NEVER
@@ -187,8 +189,10 @@ class Catalog:
         """(n,) which events are versions that are alive now, or were at a time (µs)."""
         puts = self.column("kind") == _PUT
         if as_of is None:
-            return puts & (self.column("ended") == NEVER)
-        return puts & (self.column("time") <= as_of) & (self.column("ended") > as_of)
+            mask: Mask = puts & (self.column("ended") == NEVER)
+        else:
+            mask = puts & (self.column("time") <= as_of) & (self.column("ended") > as_of)
+        return mask
 
     def in_scope(self, scope: dict[str, str | None]) -> Mask:
         """(n,) which events are versions with these scope values; fields that are not named do not matter."""
@@ -216,7 +220,8 @@ class Catalog:
         position = self.column("position")
         dead = (position <= watermark) & (self.column("kind") == _PUT) & (self.column("ended_by") > watermark)
         dead &= self.column("ended_by") != NEVER
-        return position[dead]
+        found: Indices = position[dead]
+        return found
 
     # checkpoints
 
@@ -264,5 +269,3 @@ class Catalog:
     def events(self, mask: Mask | None = None) -> Iterator[int]:
         """Indices in log order, of all events or of the masked ones."""
         yield from (range(self._size) if mask is None else np.flatnonzero(mask).tolist())
-
-

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from memkit_storage.errors import MemkitError, ReadOnly, StorageFailed
 
-WINDOWS = sys.platform == "win32"
 _READ_ONLY_ERRORS = {errno.EROFS, errno.EACCES, errno.EPERM}
 
-if WINDOWS:  # pragma: no cover - exercised on Windows only
+if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
     _LOCK_OFFSET = 1 << 62  # far beyond the end: Windows locks are mandatory and would stop readers
@@ -45,8 +44,13 @@ if WINDOWS:  # pragma: no cover - exercised on Windows only
 else:
     import fcntl
 
-    pread = os.pread
-    pwrite = os.pwrite
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes at `offset`."""
+        return os.pread(fd, size, offset)
+
+    def pwrite(fd: int, data: bytes | memoryview, offset: int) -> int:
+        """Write at `offset`; returns the number of bytes written, which may be short."""
+        return os.pwrite(fd, data, offset)
 
     def _lock(fd: int, *, wait: bool) -> None:
         # flock belongs to the open file, so that closing another descriptor of the file does not drop it
@@ -89,7 +93,7 @@ def sync(fd: int) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make a created or replaced directory entry durable."""
-    if WINDOWS:  # pragma: no cover - directories cannot be synced there
+    if sys.platform == "win32":  # pragma: no cover - directories cannot be synced there
         return
     fd = os.open(path, os.O_RDONLY)
     try:

@@ -94,8 +94,8 @@ def decode_header(data: bytes, path: str) -> Header:
         raise NotAMemory(_foreign(data, path))
     if len(data) < _HEADER.size + 4:
         raise NotAMemory(f"{path}: the header is cut at {len(data)} bytes; restore the file from a copy")
-    (_, major, minor, _, incompatible, ro, compatible, generation, file_id, created, genesis) = (
-        _HEADER.unpack_from(data)
+    (_, major, minor, _, incompatible, ro, compatible, generation, file_id, created, genesis) = _HEADER.unpack_from(
+        data
     )
     if major > MAJOR:
         raise FormatTooNew(
@@ -143,9 +143,7 @@ class Head:
 
     def encode(self) -> bytes:
         """72 bytes for slot `sequence % 2`."""
-        body = struct.pack(
-            "<QQQQ32s", self.sequence, self.end, self.position, self.checkpoint, self.chain
-        )
+        body = struct.pack("<QQQQ32s", self.sequence, self.end, self.position, self.checkpoint, self.chain)
         return b"HEAD" + struct.pack("<I", zlib.crc32(body)) + body
 
 
@@ -195,7 +193,15 @@ def frame_size(payload_length: int) -> int:
 
 
 def encode_frame(
-    kind: int, payload: bytes, *, position: int, span: int, time_us: int, previous: bytes, seed: int, flags: int = 0
+    kind: int,
+    payload: bytes,
+    *,
+    position: int,
+    span: int,
+    time_us: int,
+    previous: bytes,
+    seed: int,
+    flags: int = 0,
 ) -> tuple[bytes, bytes]:
     """Returns (bytes of the frame, its chain value). chain = sha256(first 96 bytes of the frame)."""
     digest = hashlib.sha256(payload).digest()

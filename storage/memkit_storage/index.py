@@ -20,13 +20,13 @@ import numpy as np
 
 from memkit_storage import lance
 from memkit_storage.analyzer import ANALYZER_VERSION, analyze
+from memkit_storage.cache import IndexBusy, IndexDamaged, IndexKey
 from memkit_storage.errors import InvalidInput
 from memkit_storage.filters import Filter
-from memkit_storage.lance import IndexBusy, IndexDamaged, IndexKey, LanceIndex
+from memkit_storage.lance import LanceIndex
 from memkit_storage.lexical import K1, TermStats, unique
 from memkit_storage.rows import Row, Vector
 from memkit_storage.store import Store
-from memkit_storage.tail import Found as Scored
 from memkit_storage.tail import Tail
 
 # Thresholds: measured in benchmarks/speed.py; a first seal costs about 0.1 ms a row, and a search below it less
@@ -148,7 +148,8 @@ class Index:
             matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
             sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
         if sealed is not None:
-            matches += _sealed_matches(sealed, vector, terms, k, where, dead, stats)
+            found = sealed.search(vector, terms, k, where, dead, stats)
+            matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
         return Found(matches, sum(stats.idf(term) for term in terms) * (K1 + 1))
 
     def rows(self, positions: Sequence[int]) -> dict[int, Row]:
@@ -195,7 +196,7 @@ class Index:
     def _key(self) -> IndexKey:
         log, config = self._store.log, self._store.config
         return IndexKey(
-            file=log.header.file_id.hex(),
+            file_id=log.header.file_id.hex(),
             generation=log.header.generation,
             embedder=f"{config.get('embedder')}/{config.get('epoch')}",
             dim=int(config["dim"]),
@@ -273,10 +274,7 @@ class Index:
             dead, stats, before, key = frozenset(self._dead), self._stats.copy(), self._sealed, self._key()
             watermark = int(self._store.catalog.column("position")[-1])
             chain, root = self._chain_at(watermark) or "", self._root
-        if before is None:
-            sealed = LanceIndex.create(root, key, rows, tokens, watermark=watermark, chain=chain, stats=stats)
-        else:
-            sealed = before.seal(rows, tokens, dead, watermark=watermark, chain=chain, stats=stats)
+        sealed = LanceIndex.seal(root, key, before, rows, tokens, dead, watermark=watermark, chain=chain, stats=stats)
         with self._store.lock:
             if self._tail is tail and self._key() == key:
                 self._sealed = sealed
@@ -335,23 +333,3 @@ def _restricted(stats: TermStats, terms: Sequence[str]) -> TermStats:
     part.docs, part.length = stats.docs, stats.length
     part.df = {term: stats.df[term] for term in terms if term in stats.df}
     return part
-
-
-def _sealed_matches(
-    sealed: LanceIndex,
-    vector: Vector | None,
-    terms: Sequence[str],
-    k: int,
-    where: Filter | None,
-    dead: frozenset[int],
-    stats: TermStats,
-) -> list[Match]:
-    """The best sealed rows of each signal, with both signals."""
-    found: list[tuple[Scored, lance.Rows]] = [sealed.lexical(terms, k, stats, where=where, dead=dead)]
-    if vector is not None:
-        found.append(sealed.dense(vector, k, where=where, dead=dead))
-    matches: dict[int, Match] = {}
-    for best, rows in found:
-        scores = rows.score(vector, terms, stats)
-        matches.update((position, Match(position, scores[position][1], scores[position][0])) for position, _ in best)
-    return list(matches.values())

@@ -10,17 +10,12 @@ candidates, which are scored as in the tail.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +30,19 @@ from memkit_storage.cache import (
     intact,
     listing,
     read_state,
-    sweep,
     write_state,
     writing,
 )
-from memkit_storage.filters import Filter, filter_columns, pa_fields
+from memkit_storage.filters import Filter
+from memkit_storage.lance_table import build, checksum, extend, lancedb, listed, open_table, reader_of
 from memkit_storage.lexical import TermStats, join, split, unique
-from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
+from memkit_storage.rows import Row, Vector
 from memkit_storage.tail import Found, Positions, Rows, unit
 
-ANN_FROM = 5_000  # rows; below, comparing with every row is as fast
-RETRAIN = 2  # times as many rows as at the last training
 NPROBES = 50
 REFINE = 10
-_LEAST = (
-    32  # candidates asked for at least: refinement looks at REFINE times as many, which is what recall costs
-)
+_LEAST = 32  # candidates asked for at least: refinement looks at REFINE times as many, which is what recall costs
 _TIES = 1_024  # candidates asked for at most to settle who stands at the cut
-_GRACE = 60  # seconds for which readers in other processes may go on using a version that was replaced
-_CHUNK = 8_192  # rows that are turned into Arrow at once
-_IN = 1_000  # positions in one SQL list
-_TABLE = "rows"
 _PAYLOAD = ["position", "lex", "vector", "crc"]
 
 
@@ -86,7 +73,7 @@ class LanceIndex:
             # Lance raises RuntimeError, ValueError, OSError and Arrow's errors alike
             with suppress(Exception):
                 if intact(root, state.files, deep=False):
-                    table = _open_table(root, state)
+                    table = open_table(root, state)
                     if table.count_rows() == state.rows:
                         return cls(root, state, table)
             if read_state(root) == state:  # otherwise another process has sealed meanwhile
@@ -125,20 +112,20 @@ class LanceIndex:
             OSError: the directory cannot be written.
             ImportError: lancedb is not installed.
         """
-        _lancedb()
+        lancedb()
         with writing(root):
-            last = read_state(root)
+            last, reader = read_state(root), reader_of(key.dim, rows, tokens)
             with _trusted("the index could not be written"):
                 if before is None:
-                    table, name, trained = _build(root, key, last, _reader(key.dim, rows, tokens))
+                    table, name, trained = build(root, key, last, reader)
+                elif last != before._state:
+                    raise IndexBusy("another process has sealed newer rows: open the index again")
                 else:
-                    if last != before._state:
-                        raise IndexBusy("another process has sealed newer rows: open the index again")
-                    table, name, trained = _extend(root, before._state, _reader(key.dim, rows, tokens), dead)
+                    table, name, trained = extend(root, before._state, reader, dead)
                 found = table.version, table.count_rows()
             terms = free_name(root, "terms-")
             (root / terms).write_bytes(stats.to_bytes())
-            listed = listing(root, [terms, name], last.files if last else {})
+            entries = listing(root, [terms, name], last.files if last else {})
             state = State(
                 key,
                 watermark,
@@ -150,11 +137,11 @@ class LanceIndex:
                 terms,
                 time.time(),
                 version("lancedb"),
-                listed,
+                entries,
             )
             write_state(root, state)
             with _trusted("the index could not be opened"):
-                return cls(root, state, _open_table(root, state))
+                return cls(root, state, open_table(root, state))
 
     # what it holds
 
@@ -246,11 +233,11 @@ class LanceIndex:
             return self._run(search, sql, limit, "_distance")
 
         def settled(rows: Rows, _: Any) -> bool:
-            found = rows.dense(direction, len(rows))
+            found = rows.dense(query, len(rows))
             return found[-1][1] < found[k - 1][1]
 
         rows = self._gather(ask, settled, k, dead)
-        return rows.dense(direction, k), rows
+        return rows.dense(query, k), rows
 
     def lexical(
         self,
@@ -296,7 +283,7 @@ class LanceIndex:
         """Rows at these positions, in no particular order; those that are not in the table are left out."""
         if not len(positions):
             return self._none()
-        search = self._table.search().where(f"position IN ({_listed(positions)})")
+        search = self._table.search().where(f"position IN ({listed(positions)})")
         with _trusted("the index could not be read"):
             return self._rows(search.select(_PAYLOAD).limit(len(positions)).to_arrow(), frozenset())
 
@@ -324,20 +311,13 @@ class LanceIndex:
             halves = halves.reshape(-1, self._state.key.dim)
             lex = table["lex"].to_pylist()
             for i, crc in enumerate(table["crc"].to_pylist()):
-                if _checksum(int(positions[i]), halves[i].tobytes(), lex[i]) != crc:
+                if checksum(int(positions[i]), halves[i].tobytes(), lex[i]) != crc:
                     raise IndexDamaged(f"the row at position {positions[i]} does not match its checksum")
             keep = [i for i, position in enumerate(positions.tolist()) if position not in dead]
             return Rows(positions[keep], unit(halves[keep].astype(np.float32)), [split(lex[i]) for i in keep])
 
     def _none(self) -> Rows:
         return Rows(np.zeros(0, np.int64), np.zeros((0, self._state.key.dim), np.float32), [])
-
-
-def _lancedb() -> Any:
-    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns on stderr about every query otherwise
-    import lancedb
-
-    return lancedb
 
 
 @contextmanager
@@ -348,99 +328,3 @@ def _trusted(failure: str) -> Iterator[None]:
         raise
     except Exception as error:  # Lance raises RuntimeError, ValueError, OSError and Arrow's errors alike
         raise IndexDamaged(f"{failure}: {error}") from error
-
-
-def _open_table(root: Path, state: State, *, pinned: bool = True) -> Any:
-    table = _lancedb().connect(root / state.table).open_table(_TABLE)
-    if pinned:
-        table.checkout(state.version)
-    return table
-
-
-def _build(root: Path, key: IndexKey, last: State | None, reader: Any) -> tuple[Any, str, int]:
-    lancedb = _lancedb()
-    sweep(root, [last.table, last.terms] if last else [])
-    name = free_name(root, "table-")
-    table = lancedb.connect(root / name).create_table(_TABLE, reader, schema=reader.schema)
-    for column in ("position", *SCOPE_FIELDS):
-        table.create_index(column, config=lancedb.index.BTree())
-    full_text = lancedb.index.FTS(
-        base_tokenizer="whitespace",
-        max_token_length=None,
-        lower_case=False,
-        stem=False,
-        remove_stop_words=False,
-        ascii_folding=False,
-    )
-    table.create_index("lex", config=full_text)
-    return table, name, _train(table, key.dim, 0)
-
-
-def _extend(root: Path, state: State, reader: Any, dead: Collection[int]) -> tuple[Any, str, int]:
-    sweep(root, [state.table, state.terms])
-    table = _open_table(root, state, pinned=False)
-    if table.version != state.version:  # a seal that did not finish
-        table.restore(state.version)
-    positions = list(dead)
-    for start in range(0, len(positions), _IN):
-        table.delete(f"position IN ({_listed(positions[start : start + _IN])})")
-    table.add(reader)
-    trained = _train(table, state.key.dim, state.trained)
-    # by age alone Lance would delete the version that `before` still serves
-    age = max(0.0, time.time() - state.sealed_at) + _GRACE
-    table.optimize(cleanup_older_than=timedelta(seconds=age), delete_unverified=True)
-    return table, state.table, trained
-
-
-def _train(table: Any, dim: int, trained: int) -> int:
-    """Train the ANN index when it pays; returns the number of rows that it was trained on."""
-    rows: int = table.count_rows()
-    if rows < ANN_FROM or rows < RETRAIN * trained:
-        return trained
-    index = _lancedb().index
-    # RaBitQ packs eight dimensions into a byte
-    config = index.IvfRq(distance_type="cosine") if dim % 8 == 0 else index.IvfSq(distance_type="cosine")
-    table.create_index("vector", config=config, replace=True)
-    return rows
-
-
-def _reader(dim: int, rows: Iterable[Row], tokens: Iterable[Sequence[str]]) -> Any:
-    import pyarrow as pa
-
-    extra = [
-        pa.field("metadata", pa.string()),
-        pa.field("lex", pa.string()),
-        pa.field("vector", pa.list_(pa.float16(), dim)),
-        pa.field("crc", pa.uint32()),
-    ]
-    schema = pa.schema([*pa_fields(), *extra])
-    pairs = zip(rows, tokens, strict=True)
-    chunks = iter(lambda: list(islice(pairs, _CHUNK)), [])
-    return pa.RecordBatchReader.from_batches(schema, (_batch(schema, chunk) for chunk in chunks))
-
-
-def _batch(schema: Any, chunk: list[tuple[Row, Sequence[str]]]) -> Any:
-    import pyarrow as pa
-
-    records = [filter_columns(row) for row, _ in chunk]
-    halves = np.stack([row.vector for row, _ in chunk]).astype(np.float16)
-    lex = [join(tokens) for _, tokens in chunk]
-    columns: dict[str, Any] = {
-        field.name: [record[field.name] for record in records] for field in pa_fields()
-    }
-    columns["metadata"] = [json.dumps(row.metadata, ensure_ascii=False) for row, _ in chunk]
-    columns["lex"] = lex
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(halves.ravel()), halves.shape[1])
-    columns["crc"] = [
-        _checksum(row.position, half.tobytes(), text)
-        for (row, _), half, text in zip(chunk, halves, lex, strict=True)
-    ]
-    return pa.record_batch([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-
-
-def _checksum(position: int, vector: bytes, lex: str) -> int:
-    return zlib.crc32(lex.encode(), zlib.crc32(vector, position & 0xFFFFFFFF))
-
-
-def _listed(positions: Collection[int]) -> str:
-    return ",".join(str(int(position)) for position in positions)

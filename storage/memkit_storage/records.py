@@ -157,7 +157,18 @@ def matrix(column: Any) -> Vector:
 def _batch_rows(value: dict[str, Any], first: int) -> list[Row]:
     table = from_ipc(value["arrow"])
     vectors = matrix(table["vector"])
-    names = ("seq", "id", "text", "user_id", "agent_id", "run_id", "metadata", "occurred", "created", "updated")
+    names = (
+        "seq",
+        "id",
+        "text",
+        "user_id",
+        "agent_id",
+        "run_id",
+        "metadata",
+        "occurred",
+        "created",
+        "updated",
+    )
     columns = [table[name].to_pylist() for name in names]
     return [
         Row(
@@ -258,5 +269,6 @@ def decode_events(frame: Frame) -> list[Event]:
         columns = zip(value["ids"], value["times"], value["seq"], strict=True)
         return [Delete(id_, time_us, first + seq) for id_, time_us, seq in columns]
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise CorruptRecord(f"frame at byte {frame.offset} cannot be decoded: {error!r}", offset=frame.offset) from error
-
+        raise CorruptRecord(
+            f"frame at byte {frame.offset} cannot be decoded: {error!r}", offset=frame.offset
+        ) from error

@@ -6,7 +6,6 @@ another file. Positions survive compaction and erasure, so that cursors and pins
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -86,9 +85,7 @@ def matching_ids(store: Store, where: Filter) -> list[str]:
     return list(found)
 
 
-def erase(
-    store: Store, where: Filter, *, reason: str = "", progress: Progress | None = None
-) -> EraseReceipt:
+def erase(store: Store, where: Filter, *, reason: str = "", progress: Progress | None = None) -> EraseReceipt:
     """Remove matching items physically: every version of them, living or past, and their deletions.
 
     What it cannot reach: copies of the file elsewhere, file system snapshots, and blocks that an SSD has remapped.
@@ -156,7 +153,7 @@ def export(
         kept = [i for i in range(len(catalog)) if wanted is None or catalog.id(i) in wanted]
         draft = _draft(target)
         try:
-            written = _write(store, draft, new_header(), kept, [], progress, keep_positions=False)
+            written = _write(store, draft, new_header(), kept, notes=[], progress=progress, keep_positions=False)
             _put_in_place(draft, target)
         finally:
             draft.unlink(missing_ok=True)
@@ -164,7 +161,10 @@ def export(
 
 
 def _replace(
-    store: Store, kept: Sequence[int], notes: list[tuple[FrameType, dict[str, Any]]], progress: Progress | None
+    store: Store,
+    kept: Sequence[int],
+    notes: list[tuple[FrameType, dict[str, Any]]],
+    progress: Progress | None,
 ) -> None:
     log = store.log
     chain = log.cursor.chain or log.header.genesis
@@ -172,7 +172,7 @@ def _replace(
     draft = _draft(log.path)
     try:
         earlier = [note for note in store.notes if note[0] == FrameType.ERASE]
-        _write(store, draft, header, kept, earlier + notes, progress, keep_positions=True)
+        _write(store, draft, header, kept, notes=earlier + notes, progress=progress, keep_positions=True)
         _copy_mode(log.path, draft)
         _put_in_place(draft, log.path)
     finally:
@@ -185,9 +185,9 @@ def _write(
     draft: Path,
     header: Header,
     kept: Sequence[int],
+    *,
     notes: list[tuple[FrameType, dict[str, Any]]],
     progress: Progress | None,
-    *,
     keep_positions: bool,
 ) -> int:
     """Write chosen events of a store into a new file at `draft`. Returns how many items live in it."""
@@ -207,7 +207,6 @@ def _write(
             if keep_positions:
                 copy.skip_to(store.log.cursor.position)
             copy.checkpoint()
-            copy.log.sync()
         return copy.catalog.alive_count
     finally:
         copy.close()
@@ -226,9 +225,9 @@ def _copy_mode(old: Path, new: Path) -> None:
 
 def _put_in_place(draft: Path, path: Path) -> None:
     try:
-        os.replace(draft, path)
+        with draft.open("rb+") as written:
+            files.sync(written.fileno())
+        draft.replace(path)
         files.sync_directory(path.parent)
     except OSError as error:
         raise files.failure(error, "replace", path) from error
-
-

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from memkit_storage.catalog import Catalog, Indices, Place
+from memkit_storage.catalog import Catalog, Place
 from memkit_storage.errors import CorruptRecord, DamageWarning, MemkitError, NotAMemory
 from memkit_storage.filters import Filter
 from memkit_storage.format import FrameType
@@ -290,8 +290,9 @@ class Store:
     def _in_order(self, where: Filter, as_of: int | None, after: int) -> list[int]:
         first = self.catalog.column("first")
         mask = self.catalog.alive(as_of) & self.catalog.in_scope(where.scope()) & (first > after)
-        indices: Indices = np.flatnonzero(mask)
-        return indices[np.argsort(first[indices], kind="stable")].tolist()
+        indices = np.flatnonzero(mask)
+        ordered: list[int] = indices[np.argsort(first[indices], kind="stable")].tolist()
+        return ordered
 
     # writing
 
@@ -302,12 +303,11 @@ class Store:
         Raises:
             ReadOnly, StorageFailed: nothing was written.
         """
-        with self.lock:
-            with self.exclusive():
-                change = Transaction(self)
-                yield change
-                change.events = self.write(change.events)
-                end = self.log.cursor.offset
+        with self.lock, self.exclusive():
+            change = Transaction(self)
+            yield change
+            change.events = self.write(change.events)
+            end = self.log.cursor.offset
         if change.events:
             self.log.commit(end)
 

@@ -186,5 +186,3 @@ def _actions(report: VerifyReport) -> Iterator[str]:
             yield f"write a new head: {damage}"
         else:
             yield f"note as damaged: {damage}"
-
-
