@@ -194,7 +194,7 @@ class MiniLM:
         model = self._load()
         windows, owners = [], []
         for owner, text in enumerate(texts):
-            for window in _windows(_tokenize(model.tokenizer, text)):
+            for window in split(_tokenize(model.tokenizer, text)):
                 windows.append(window)
                 owners.append(owner)
         vectors = self._encode(model, windows)
@@ -253,7 +253,7 @@ def _excerpt(text: str) -> str:
     return " ".join(text[start : start + size] for start in starts)
 
 
-def _windows(ids: list[int]) -> list[list[int]]:
+def split(ids: list[int]) -> list[list[int]]:
     """Overlapping windows that cover the ids; past MAX_WINDOWS, that many of them, evenly spaced."""
     size = WINDOW - 2
     starts: Sequence[int] = range(0, max(len(ids) - OVERLAP, 1), size - OVERLAP)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from memkit_storage.filters import Filter
 
 from memkit.items import Hit, Recall
-from memkit.ranking import Mode, rank
-from memkit_storage.index import Index
+from memkit.ranking import Background, Mode, rank
+from memkit_storage.index import Found, Index
 from memkit_storage.rows import Vector
 
 CANDIDATES = 100  # of each signal: the evidence is among them nine times in ten (docs/retrieval.md)
+_ROUNDING = 1e-9
+CHANCE = 0.5  # the score that the best of so many unrelated items reaches (memkit.ranking)
 NOTHING = "Memory holds nothing about this."
 
 
@@ -25,7 +28,7 @@ def find(
 ) -> list[Hit]:
     """The `limit` best items for a query, best first."""
     found = index.search(vector, query, max(CANDIDATES, 3 * limit), where)
-    best = rank(found.matches, mode=mode, bound=found.bound)[:limit]
+    best = rank(found.matches, mode=mode, background=_background(found))[:limit]
     rows = index.rows([scored.position for scored in best])
     return [
         Hit.from_row(
@@ -38,16 +41,24 @@ def find(
     ]
 
 
+def _background(found: Found) -> Background:
+    spread = found.cosines if len(found.cosines) else np.zeros(1, np.float32)
+    return Background.of(found.items, found.frequencies, dense_mean=float(spread.mean()), dense_std=float(spread.std()))
+
+
 def estimate_tokens(text: str) -> int:
     """A tokenizer-free estimate on the safe side: four bytes a token, and never fewer than one a word."""
     return max(len(text.encode()) // 4 + 1, len(text.split())) if text else 0
 
 
 def compose(query: str, hits: list[Hit], max_tokens: int) -> Recall:
-    """Hits, best first, as far as the budget goes, written as numbered lines in order of time."""
+    """Hits, best first, as far as the budget goes, written as numbered lines in order of time.
+
+    When not even the best stands out from what unrelated items score, there is no evidence, and nothing is cited.
+    """
     chosen: list[Hit] = []
     spent = 0
-    for hit in hits:
+    for hit in hits if hits and hits[0].score >= CHANCE - _ROUNDING else []:
         cost = estimate_tokens(_line(999, hit)) + 1
         if spent + cost <= max_tokens:
             chosen.append(hit)

@@ -24,16 +24,17 @@ from memkit_storage.cache import IndexBusy, IndexDamaged, IndexKey
 from memkit_storage.errors import InvalidInput
 from memkit_storage.filters import Filter
 from memkit_storage.lance import LanceIndex
-from memkit_storage.lexical import K1, TermStats, unique
+from memkit_storage.lexical import TermStats, unique
 from memkit_storage.rows import Row, Vector
 from memkit_storage.store import Store
-from memkit_storage.tail import Tail
+from memkit_storage.tail import Tail, similarity, unit
 
 # Thresholds: measured in benchmarks/speed.py; a first seal costs about 0.1 ms a row, and a search below it less
 # than half of what LanceDB's fixed cost is.
 FIRST_SEAL = 20_000
 SEAL_SHARE, SEAL_MIN, SEAL_MAX = 20, 4_096, 32_768
 DEAD_MAX = 1_024
+SAMPLE = 256  # rows whose cosines stand for the file's: the mean is known to a sixteenth of a standard deviation
 EXACT_MAX = 50_000  # past this, searching without LanceDB is slow enough to say so
 
 
@@ -47,10 +48,18 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Candidates of a search, and the greatest BM25 score that any text could have for the query."""
+    """Candidates of a search, and how the query fares with the file at large, whatever it was filtered to.
+
+    Attributes:
+        items: living rows of the file.
+        frequencies: of each term of the query, how many of them hold it.
+        cosines: (s,) of the query with a sample of them; empty without a vector.
+    """
 
     matches: list[Match]
-    bound: float
+    items: int
+    frequencies: list[int]
+    cosines: Vector
 
 
 def default_cache_dir() -> Path:
@@ -93,6 +102,9 @@ class Index:
         self._sealed: LanceIndex | None = None
         self._dead: set[int] = set()  # sealed rows that have ended since
         self._uncounted: list[int] = []  # those of them that the statistics still count
+        self._sample: dict[int, Vector] = {}
+        self._sample_of: tuple[int, int] | None = None
+        self._matrix: Vector = np.zeros((0, 0), np.float32)
 
     def put(self, row: Row) -> None:
         """A version is alive now."""
@@ -137,7 +149,7 @@ class Index:
         with self._store.lock:
             tail = self._open()
             if tail is None:
-                return Found([], 0.0)
+                return Found([], 0, [], np.zeros(0, np.float32))
             self._count_dead()
             tail.settle()
             allowed = tail.select(where)
@@ -147,10 +159,29 @@ class Index:
             scored = tail.score(places, vector, terms)
             matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
             sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
+            cosines = np.asarray(similarity(self._sampled(), vector), np.float32)
         if sealed is not None:
             found = sealed.search(vector, terms, k, where, dead, stats)
             matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
-        return Found(matches, sum(stats.idf(term) for term in terms) * (K1 + 1))
+        return Found(matches, stats.docs, [stats.df.get(term, 0) for term in terms], cosines)
+
+    def _sampled(self) -> Vector:
+        """(s, d) unit vectors of up to SAMPLE living rows: the same ones wherever they are indexed."""
+        catalog = self._store.catalog
+        seen = (len(catalog), self._store.log.header.generation)
+        if self._sample_of != seen:
+            positions = catalog.column("position")[catalog.alive(self._as_of)]
+            if len(positions) > SAMPLE:
+                mixed = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing
+                positions = positions[np.argpartition(mixed, SAMPLE)[:SAMPLE]]
+            missing = [p for p in positions.tolist() if p not in self._sample]
+            fresh = {row.position: row.vector for row in self._store.rows(catalog.by_position(missing).tolist())}
+            known = self._sample | fresh
+            self._sample = {p: known[p] for p in positions.tolist() if p in known}
+            vectors = list(self._sample.values()) or [np.zeros(self._store.config["dim"], np.float32)]
+            self._matrix = unit(np.stack(vectors))
+            self._sample_of = seen
+        return self._matrix
 
     def rows(self, positions: Sequence[int]) -> dict[int, Row]:
         """The versions at log positions, read from the log; a damaged one is reported and left out."""
