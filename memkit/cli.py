@@ -5,67 +5,45 @@ Everything heavy is imported by the verb that needs it, so that help and complet
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from memkit import __version__
+from memkit import __version__, cli_file
 from memkit import cli_render as out
-from memkit.errors import InvalidInput, NotAMemory
-
-if TYPE_CHECKING:
-    from memkit.ingest import Draft
-    from memkit.memory import Memory
-
-BATCH = 256  # items made durable together: what an interrupted import loses at most
-EXIT_CODES = """Exit codes: 0 done; 1 damage was found, or what was asked for is not there; 2 unusable input;
-3 the disk refused; 130 interrupted."""
+from memkit.cli_options import (
+    Agent,
+    At,
+    CacheDir,
+    Durability,
+    Durable,
+    File,
+    Id,
+    Json,
+    Limit,
+    Metadata,
+    Mode,
+    OccurredAt,
+    Query,
+    Run,
+    User,
+    Where,
+    json_object,
+    opened,
+)
+from memkit.errors import InvalidInput
 
 app = typer.Typer(
     name="memkit",
-    cls=None,
     help="One memory for an LLM agent, in one file, offline.",
-    epilog=EXIT_CODES,
+    epilog="Exit codes: 0 done; 1 damage was found, or what was asked for is not there; 2 unusable input; "
+    "3 the disk refused; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Mode(StrEnum):
-    """Which signals a search uses."""
-
-    hybrid = "hybrid"
-    vector = "vector"
-    text = "text"
-
-
-class Durability(StrEnum):
-    """What an acknowledged write survives."""
-
-    fsync = "fsync"
-    os = "os"
-
-
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The .mem file.", show_default=False)]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The item.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout and nothing else.")]
-User = Annotated[str | None, typer.Option("--user", help="Only this user's; on add: whose it is.")]
-Agent = Annotated[str | None, typer.Option("--agent", help="Only this agent's; on add: whose it is.")]
-Run = Annotated[str | None, typer.Option("--run", help="Only this run's; on add: which one it was.")]
-Where = Annotated[str | None, typer.Option("--where", metavar="JSON", help="A filter, see docs/filters.md.")]
-At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="As the memory was then (ISO 8601).")]
-Metadata = Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="An object kept with the text.")]
-OccurredAt = Annotated[str | None, typer.Option("--occurred-at", metavar="TIME", help="When it happened (ISO 8601).")]
-CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Where the search index lives.")]
-Durable = Annotated[Durability, typer.Option("--durability", help="fsync survives a power loss, os a crash.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
 
 
 def main() -> None:
@@ -76,7 +54,7 @@ def main() -> None:
     app()
 
 
-def _version(asked: bool) -> None:
+def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"memkit {__version__}")
         raise typer.Exit
@@ -84,111 +62,121 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001 - its callback answers
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
 
 
+# writing
+
+
 @app.command(cls=out.Verb)
 def add(
     file: File,
-    text: Annotated[list[str] | None, typer.Argument(help="Texts, one item each; - reads one from stdin.")] = None,
+    text: Annotated[list[str] | None, typer.Argument(help="One item each; - reads one from stdin.")] = None,
+    *,
     source: Annotated[
-        list[Path] | None, typer.Option("--from", help="A text, Markdown or chat file, or a directory. Repeatable.")
+        list[Path] | None,
+        typer.Option("--from", metavar="PATH", help="Texts, Markdown or chats: a file or a directory. Repeatable."),
     ] = None,
     user: User = None,
     agent: Agent = None,
     run: Run = None,
     metadata: Metadata = None,
     occurred_at: OccurredAt = None,
-    id: Annotated[str | None, typer.Option("--id", help="Names the one item; an id that exists is updated.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Names the one text; one that exists is updated.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Report unreadable records and go on.")] = False,
-    durability: Durable = Durability.fsync,
+    durability: Durable = Durability.FSYNC,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Remember texts, or what files hold; makes FILE when it does not exist."""
-    broken: list[str] = []
-    drafts = _texts(text or [], id)
-    for path in source or []:
-        drafts += _read(path, broken if skip_broken else None)
+    """Remember texts, or what files hold. Makes FILE when it does not exist."""
     if not text and not source:
         raise InvalidInput("nothing to add; pass TEXT, - for stdin, or --from PATH")
-    drafts = _completed(drafts, metadata, occurred_at)
+    from memkit import cli_add
+
+    broken: list[str] = []
+    entries = cli_add.texts(text or [], id)
+    entries += cli_add.records(source or [], broken if skip_broken else None)
+    entries = cli_add.completed(entries, metadata, occurred_at)
     for record in broken:
-        out.note(f"skipped {record}")
-    scope = {"user_id": user, "agent_id": agent, "run_id": run}
-    with _open(file, create=True, durability=durability, cache_dir=cache_dir) as memory:
-        ids, added = _add(memory, drafts, scope)
+        out.note(f"skipped: {record}")
+    with opened(file, create=True, durability=durability, cache_dir=cache_dir) as memory, out.progress("adding") as bar:
+        ids, new = cli_add.write(memory, entries, user=user, agent=agent, run=run, show=bar)
     if as_json:
-        out.emit({"added": added, "known": len(ids) - added, "broken": broken, "ids": ids})
-    elif len(ids) == 1:
-        out.say(f"{'added' if added else 'known already:'} {ids[0]}")
+        out.emit({"added": new, "known": len(ids) - new, "broken": broken, "ids": ids})
     else:
-        out.say(f"{added} added, {len(ids) - added} known already")
+        out.say(f"{new} added, {len(ids) - new} known already" + (f": {ids[0]}" if len(ids) == 1 else ""))
 
 
-def _texts(texts: list[str], id: str | None) -> list[Draft]:
-    from dataclasses import replace
-
-    from memkit.ingest import drafts
-
-    for text in texts:
-        if not any(map(str.isspace, text)) and text != "-" and len(text) < 256 and Path(text).exists():
-            raise InvalidInput(f"{text!r} is a file here; --from {text} adds what it holds, and echo {text} | … - the word")
-    found = drafts([sys.stdin.read() if text == "-" else text for text in texts])
-    if id is None:
-        return found
-    if len(found) != 1:
-        raise InvalidInput(f"--id {id} for {len(found)} texts; an id names one")
-    return [replace(found[0], id=id)]
-
-
-def _read(path: Path, broken: list[str] | None) -> list[Draft]:
-    raise NotImplementedError
-
-
-def _completed(drafts: list[Draft], metadata: str | None, occurred_at: str | None) -> list[Draft]:
-    """What the options say fills what the records do not."""
-    from dataclasses import replace
-
-    from memkit.ingest import check_metadata, parse_time
-
-    given = _object("--metadata", metadata) or {}
-    check_metadata(given)
-    moment = None if occurred_at is None else parse_time(occurred_at)
-    return [
-        replace(draft, metadata={**given, **draft.metadata}, occurred_at=draft.occurred_at or moment)
-        for draft in drafts
-    ]
+@app.command(cls=out.Verb)
+def update(
+    file: File,
+    id: Id,
+    text: Annotated[str | None, typer.Argument(help="The new text; - reads it from stdin.")] = None,
+    *,
+    metadata: Metadata = None,
+    occurred_at: OccurredAt = None,
+    user: User = None,
+    agent: Agent = None,
+    run: Run = None,
+    durability: Durable = Durability.FSYNC,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Record a new version of an item. What is not given stays; the former version stays in its history."""
+    given = json_object("--metadata", metadata)
+    text = sys.stdin.read() if text == "-" else text
+    with opened(file, user, agent, run, durability=durability, cache_dir=cache_dir) as memory:
+        item = memory.update(id, text, given, occurred_at=occurred_at)
+    if as_json:
+        out.emit(item)
+    else:
+        out.say(f"updated {item.id}")
 
 
-def _add(memory: Memory, drafts: list[Draft], scope: dict[str, str | None]) -> tuple[list[str], int]:
-    """Write in batches. Returns every id, and how many versions were not there before."""
-    begin, ids, added = memory.stats().position, [], 0
-    with out.progress("adding") as show:
-        try:
-            for start in range(0, len(drafts), BATCH):
-                items = memory.add_drafts(drafts[start : start + BATCH], **scope)
-                ids += [item.id for item in items]
-                added += len({item.position for item in items if item.position >= begin})
-                show(len(ids), len(drafts))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted; {len(ids)} of {len(drafts)} are in the file, the same command again adds the rest"
-            ) from None
-    return ids, added
+@app.command(cls=out.Verb)
+def delete(
+    file: File,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The items.")] = None,
+    *,
+    where: Where = None,
+    user: User = None,
+    agent: Agent = None,
+    run: Run = None,
+    durability: Durable = Durability.FSYNC,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """End items, by id or by filter. Their history stays in the file; `erase` removes it too."""
+    chosen = json_object("--where", where)
+    if ids and chosen is not None:
+        raise InvalidInput("ids and --where together; pass one of them")
+    with opened(file, user, agent, run, durability=durability, cache_dir=cache_dir) as memory:
+        gone = memory.delete(ids) if ids else memory.delete_where(chosen or {})
+    if as_json:
+        out.emit({"deleted": gone})
+    else:
+        out.say(f"{gone} deleted")
+    missing = len(set(ids or [])) - gone if ids else 0
+    if missing:
+        out.note(f"{missing} of the ids named no living item")
+        raise typer.Exit(out.NOT_THERE)
+
+
+# reading
 
 
 @app.command(cls=out.Verb)
 def search(
     file: File,
-    query: Annotated[str, typer.Argument(help="Some words.", show_default=False)],
+    query: Query,
+    *,
     limit: Limit = 10,
     where: Where = None,
-    mode: Annotated[Mode, typer.Option("--mode", help="Words and meaning, or one of them.")] = Mode.hybrid,
+    mode: Annotated[Mode, typer.Option("--mode", help="Words and meaning, or one of them.")] = Mode.HYBRID,
     explain: Annotated[bool, typer.Option("--explain", help="Show what every score is made from.")] = False,
     at: At = None,
     user: User = None,
@@ -198,8 +186,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """The items that fit a query best, best first."""
-    chosen = _object("--where", where)
-    with _open(file, user, agent, run, at=at, cache_dir=cache_dir) as memory:
+    chosen = json_object("--where", where)
+    with opened(file, user, agent, run, at=at, cache_dir=cache_dir) as memory:
         hits = memory.search(query, limit=limit, where=chosen, mode=mode.value, explain=explain)
     if as_json:
         out.emit(hits)
@@ -210,8 +198,9 @@ def search(
 @app.command(cls=out.Verb)
 def recall(
     file: File,
-    query: Annotated[str, typer.Argument(help="What the prompt is about.", show_default=False)],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Budget of the text.")] = 800,
+    query: Query,
+    *,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Budget of the text.")] = 800,
     where: Where = None,
     at: At = None,
     user: User = None,
@@ -221,8 +210,8 @@ def recall(
     as_json: Json = False,
 ) -> None:
     """What memory holds on a query, as dated, numbered lines for a prompt."""
-    chosen = _object("--where", where)
-    with _open(file, user, agent, run, at=at, cache_dir=cache_dir) as memory:
+    chosen = json_object("--where", where)
+    with opened(file, user, agent, run, at=at, cache_dir=cache_dir) as memory:
         found = memory.recall(query, max_tokens=max_tokens, where=chosen)
     if as_json:
         out.emit(found)
@@ -233,9 +222,10 @@ def recall(
 @app.command("list", cls=out.Verb)
 def list_(
     file: File,
+    *,
     limit: Limit = 20,
     cursor: Annotated[str | None, typer.Option("--cursor", help="From the page before.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every page; with --json, one item a line.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every item; with --json, one a line.")] = False,
     where: Where = None,
     at: At = None,
     user: User = None,
@@ -244,11 +234,11 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Items in the order in which they were first recorded."""
-    chosen = _object("--where", where)
-    with _open(file, user, agent, run, at=at) as memory:
+    chosen = json_object("--where", where)
+    with opened(file, user, agent, run, at=at) as memory:
         if everything:
-            for page in _pages(memory, chosen, cursor):
-                _show_page(page, as_json)
+            for page in cli_file.pages(memory, chosen, cursor):
+                out.emit_lines(page.items) if as_json else out.show_items(page.items)
             return
         page = memory.list(chosen, limit=limit, cursor=cursor)
     if as_json:
@@ -257,3 +247,62 @@ def list_(
     out.show_items(page.items)
     if page.cursor:
         out.note(f"there is more: --cursor {page.cursor}, or --all")
+
+
+@app.command(cls=out.Verb)
+def get(
+    file: File,
+    id: Id,
+    *,
+    at: At = None,
+    user: User = None,
+    agent: Agent = None,
+    run: Run = None,
+    as_json: Json = False,
+) -> None:
+    """One item, whole."""
+    with opened(file, user, agent, run, at=at) as memory:
+        item = memory.get(id)
+    if item is None:
+        out.not_there(f"no item {id!r} here; `memkit list` shows what there is", as_json)
+    elif as_json:
+        out.emit(item)
+    else:
+        out.show_item(item)
+
+
+@app.command(cls=out.Verb)
+def history(
+    file: File,
+    id: Id,
+    *,
+    at: At = None,
+    user: User = None,
+    agent: Agent = None,
+    run: Run = None,
+    as_json: Json = False,
+) -> None:
+    """Every version and deletion of an item, oldest first."""
+    with opened(file, user, agent, run, at=at) as memory:
+        changes = memory.history(id)
+    if not changes:
+        out.not_there(f"no item {id!r} was ever here", as_json)
+    elif as_json:
+        out.emit(changes)
+    else:
+        out.show_changes(changes)
+
+
+@app.command(cls=out.Verb)
+def stats(file: File, *, user: User = None, agent: Agent = None, run: Run = None, as_json: Json = False) -> None:
+    """The memory in numbers."""
+    with opened(file, user, agent, run) as memory:
+        found = memory.stats()
+    if as_json:
+        out.emit(found)
+    else:
+        out.show_stats(found)
+
+
+for verb in cli_file.VERBS:
+    app.command(cls=out.Verb)(verb)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from memkit.items import Change, Hit, Item
+    from memkit.items import Change, Hit, Item, Stats
+    from memkit_storage.rewrite import EraseReceipt
+    from memkit_storage.verify import VerifyReport
 
 NOT_THERE, BAD_INPUT, DISK, INTERRUPTED = 1, 2, 3, 130
 CLIPPED = 400  # characters of a text in a table; `memkit get` shows the whole
@@ -62,6 +64,11 @@ def fail(kind: str, message: str, *, as_json: bool, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def not_there(message: str, as_json: bool) -> NoReturn:
+    """What was asked for does not exist."""
+    fail("ItemNotFound", message, as_json=as_json, code=NOT_THERE)
+
+
 def note(message: str) -> None:
     """A line for people on stderr, where it does not mix with the output."""
     typer.echo(f"memkit: {clean(message)}", err=True)
@@ -91,14 +98,20 @@ def emit(value: Any) -> None:
     typer.echo(_dumps(value))
 
 
+def emit_lines(values: Sequence[Any], sink: TextIO | None = None) -> int:
+    """A JSON document a line, on stdout or into a file. Returns how many."""
+    for value in values:
+        typer.echo(_dumps(value), file=sink)
+    return len(values)
+
+
 def _dumps(value: Any) -> str:
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, default=_plain, ensure_ascii=not utf8)
+    return json.dumps(value, default=plain, ensure_ascii=not utf8)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
+def plain(value: Any) -> Any:
+    """A model or dataclass of memkit as what JSON knows."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return value.model_dump(mode="json")
@@ -167,6 +180,33 @@ def show_changes(changes: Sequence[Change]) -> None:
         text = _memory(change.item) if change.item else _dim("-")
         table.add_row(f"{change.at:%Y-%m-%d %H:%M:%S}", change.kind, text)
     console().print(table)
+
+
+def show_stats(stats: Stats) -> None:
+    """The memory in numbers."""
+    counts = stats.model_dump(exclude={"users", "damage", "tail", "sealed"}, exclude_none=True)
+    most = sorted(stats.users.items(), key=lambda user: -user[1])[:10]
+    counts["users"] = ", ".join(f"{name} ({items})" for name, items in most) + (", …" if len(stats.users) > 10 else "")
+    facts({**counts, "damage": "; ".join(stats.damage) or "none met"})
+
+
+def show_verification(report: VerifyReport) -> None:
+    """What a full read found."""
+    counts = {name: getattr(report, name) for name in ("path", "frames", "items", "versions", "size", "head")}
+    whole = "no damage but what was noted" if report.noted else "every byte is as it was written"
+    facts({"verdict": whole if report.ok else "DAMAGED", **counts})
+    for damage in report.damage:
+        say(f"damage: {damage}")
+    for damage in report.noted:
+        say(f"noted by an earlier repair: {damage}")
+
+
+def show_receipt(receipt: EraseReceipt) -> None:
+    """Proof of an erasure."""
+    named = ("receipt", "items", "versions", "reason", "previous_head", "head", "checked", "index_removed")
+    facts({name: getattr(receipt, name) for name in named})
+    for id_ in receipt.ids:
+        say(f"erased: {id_}")
 
 
 def when(moment: datetime) -> str:

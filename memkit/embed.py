@@ -95,7 +95,7 @@ def as_embedder(embedder: object) -> BoundEmbedder:
     """
     if isinstance(embedder, BoundEmbedder):
         return embedder
-    if not isinstance(embedder, type):
+    if not isinstance(embedder, (type, str)):  # a class has the methods but no model; a string has `encode`
         documents, query = (_method(embedder, name) for name in ("embed_documents", "embed_query"))
         if documents and query:
             return BoundEmbedder(documents, query, name=_name(embedder))

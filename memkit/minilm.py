@@ -90,6 +90,8 @@ class Carrier:
 
 
 def _load_onnx(weights: bytes, _folder: Path) -> Encoder:
+    # From 1.29 on, importing onnxruntime writes a device id into the home directory and uploads it, unless told before.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)  # warnings about hardware would reach the user's terminal

@@ -27,18 +27,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from memkit_storage.lexical import K1
-
-if TYPE_CHECKING:
-    from memkit_storage.index import Match
 
 Mode = Literal["hybrid", "vector", "text"]
 
 # Vectors are stored as float16: a spread of cosines below this is rounding, as when all items are the same text.
 _MIN_STD = 1e-3
 _FAR = 25.0  # standard deviations past which erfc comes near the smallest double
+
+
+class Candidate(Protocol):
+    """What a search found, with both signals known exactly."""
+
+    @property
+    def position(self) -> int:
+        """Of the version in the log."""
+
+    @property
+    def lexical(self) -> float:
+        """BM25, >= 0."""
+
+    @property
+    def dense(self) -> float:
+        """Cosine with the query, -1 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +118,11 @@ class Scored:
         return self.signals | {"lexical_part": self.lexical_part, "dense_part": self.dense_part}
 
 
-def rank(candidates: Sequence[Match], *, mode: Mode, background: Background) -> list[Scored]:
+def rank(candidates: Sequence[Candidate], *, mode: Mode, background: Background) -> list[Scored]:
     """Candidates as scored items, best first; of equals the newer one first.
 
     Args:
-        candidates: with both signals known exactly: BM25 (>= 0) and cosine (-1 to 1).
+        candidates: in any order.
         mode: "hybrid" scores as described above; "vector" by the cosine, floored at 0; "text" by BM25 as a
             share of `background.lexical_bound`.
         background: of the query that the candidates were found by.
@@ -122,7 +135,7 @@ def rank(candidates: Sequence[Match], *, mode: Mode, background: Background) -> 
 # Each returns what to sort by, because a score hides differences at its bounds, and the scored item.
 
 
-def _hybrid(one: Match, background: Background) -> tuple[float, Scored]:
+def _hybrid(one: Candidate, background: Background) -> tuple[float, Scored]:
     said, meant = lexical_surprisal(one.lexical, background), dense_surprisal(one.dense, background)
     total = said + meant
     if not total:
@@ -133,12 +146,12 @@ def _hybrid(one: Match, background: Background) -> tuple[float, Scored]:
     return total, Scored(one.position, score, one.lexical, one.dense, *parts)
 
 
-def _vector(one: Match, _: Background) -> tuple[float, Scored]:
+def _vector(one: Candidate, _: Background) -> tuple[float, Scored]:
     score = min(max(one.dense, 0.0), 1.0)
     return one.dense, Scored(one.position, score, one.lexical, one.dense, 0.0, score)
 
 
-def _text(one: Match, background: Background) -> tuple[float, Scored]:
+def _text(one: Candidate, background: Background) -> tuple[float, Scored]:
     bound = background.lexical_bound
     score = min(one.lexical / bound, 1.0) if bound else 0.0
     return one.lexical, Scored(one.position, score, one.lexical, one.dense, score, 0.0)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memkit.ranking import Background, Mode, dense_surprisal, lexical_surprisal, rank
-from memkit_storage.index import Match
 from memkit_storage.lexical import K1, TermStats, bm25
+
+
+class Match(NamedTuple):
+    """A candidate, shaped as the index gives it."""
+
+    position: int
+    lexical: float
+    dense: float
+
 
 MODES: list[Mode] = ["hybrid", "vector", "text"]
 TYPICAL = Background(600, lexical_rms=2.3, lexical_bound=60.0, dense_mean=0.24, dense_std=0.12)

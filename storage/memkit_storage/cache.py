@@ -30,11 +30,11 @@ _BLOCK = 1 << 20
 Listing = dict[str, list[int]]  # path below the root, with slashes -> [size, crc32]
 
 
-class IndexDamaged(Exception):  # noqa: N818 - named for what happened, as the errors of `errors.py` are
+class IndexDamaged(Exception):
     """The index cannot be trusted: scan the log instead, and build it again."""
 
 
-class IndexBusy(Exception):  # noqa: N818 - as above
+class IndexBusy(Exception):
     """Another process is sealing, or has sealed: open the index again, later."""
 
 

@@ -14,6 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,8 +41,9 @@ from memkit_storage.rows import Row, Vector
 from memkit_storage.tail import Found, Positions, Rows, unit
 
 NPROBES = 50
-REFINE = 10
-_LEAST = 32  # candidates asked for at least: refinement looks at REFINE times as many, which is what recall costs
+REFINED = 256  # candidates whose vectors are compared exactly, and not fewer than three for each that is asked for
+_LEAST = 32  # candidates asked for at least
+_FEW = 128  # rows that a filter leaves: all of them are read, in one query instead of two
 _TIES = 1_024  # candidates asked for at most to settle who stands at the cut
 _PAYLOAD = ["position", "lex", "vector", "crc"]
 
@@ -80,7 +82,7 @@ class LanceIndex:
                 return None
 
     @classmethod
-    def seal(
+    def seal(  # noqa: PLR0917 - what is sealed, then how it is marked
         cls,
         root: Path,
         key: IndexKey,
@@ -187,7 +189,7 @@ class LanceIndex:
 
     # searches
 
-    def search(
+    def search(  # noqa: PLR0917 - what is asked, then of which rows
         self,
         query: Vector | None,
         terms: Sequence[str],
@@ -198,14 +200,28 @@ class LanceIndex:
     ) -> dict[int, tuple[float, float]]:
         """The k best rows by meaning and the k best by words: position -> (cosine, BM25), both exact.
 
-        Two LanceDB queries. Arguments as in `dense` and `lexical`.
+        Two LanceDB queries at once, or one where the filter leaves few rows. Arguments as in `dense` and `lexical`.
         """
-        both: dict[int, tuple[float, float]] = {}
-        if query is not None:
-            found, rows = self.dense(query, k, where, dead)
-            both |= rows.score([position for position, _ in found], query, terms, stats)
-        found, rows = self.lexical(terms, k, stats, where, dead)
-        return both | rows.score([position for position, _ in found], query, terms, stats)
+        sql = where.sql() if where else None
+        few = self._few(sql, dead) if sql is not None else None
+        if few is not None:
+            near = few.dense(query, k) if query is not None else []
+            found = [position for position, _ in [*near, *few.lexical(terms, k, stats)]]
+            return few.score(list(dict.fromkeys(found)), query, terms, stats)
+        with ThreadPoolExecutor(1) as aside:
+            dense = aside.submit(self.dense, query, k, where, dead) if query is not None else None
+            said, rows = self.lexical(terms, k, stats, where, dead)
+            both = rows.score([position for position, _ in said], query, terms, stats)
+            near, rows = dense.result() if dense else ([], rows)
+        return rows.score([position for position, _ in near], query, terms, stats) | both
+
+    def _few(self, sql: str, dead: Collection[int]) -> Rows | None:
+        """All rows that a filter lets through, if they are few."""
+        with _trusted("the index could not be searched"):
+            if self._table.count_rows(sql) > _FEW:
+                return None
+            table = self._table.search().where(sql).select(_PAYLOAD).limit(_FEW).to_arrow()
+        return self._rows(table, dead)
 
     def dense(
         self, query: Vector, k: int, where: Filter | None = None, dead: Collection[int] = frozenset()
@@ -229,7 +245,8 @@ class LanceIndex:
         def ask(limit: int) -> Any:
             search = self._table.search(direction, vector_column_name="vector").distance_type("cosine")
             if self._state.trained:
-                search = search.minimum_nprobes(NPROBES).maximum_nprobes(0).refine_factor(REFINE)
+                factor = max(3, math.ceil(REFINED / limit))
+                search = search.minimum_nprobes(NPROBES).maximum_nprobes(0).refine_factor(factor)
             return self._run(search, sql, limit, "_distance")
 
         def settled(rows: Rows, _: Any) -> bool:
@@ -259,9 +276,7 @@ class LanceIndex:
         slack = self._slack(terms, stats, len(dead))
 
         def ask(limit: int) -> Any:
-            return self._run(
-                self._table.search(join(terms), query_type="fts", fts_columns="lex"), sql, limit, "_score"
-            )
+            return self._run(self._table.search(join(terms), query_type="fts", fts_columns="lex"), sql, limit, "_score")
 
         def settled(rows: Rows, table: Any) -> bool:
             least = float(np.min(table["_score"].to_numpy()))

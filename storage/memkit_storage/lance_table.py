@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from memkit_storage.cache import IndexKey, State, free_name, sweep
-from memkit_storage.filters import filter_columns, pa_fields
+from memkit_storage.filter_sql import filter_columns, pa_fields
 from memkit_storage.lexical import join
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
+# measured with benchmarks/ann_recall.py
 ANN_FROM = 5_000  # rows; below, comparing with every row is as fast
-RETRAIN = 2  # times as many rows as at the last training
+ONE_BIT_FROM = 256  # dimensions; below, one bit each is too coarse, and a byte each is little
+RETRAIN = 1.25  # times as many rows as at the last training: every seal between adds 1.4 ms to a search
 _GRACE = 60  # seconds for which readers in other processes may go on using a version that was replaced
 _CHUNK = 8_192  # rows that are turned into Arrow at once
 _IN = 1_000  # positions in one SQL list
@@ -87,8 +89,14 @@ def _train(table: Any, dim: int, trained: int) -> int:
         return trained
     index = lancedb().index
     # RaBitQ packs eight dimensions into a byte
-    config = index.IvfRq(distance_type="cosine") if dim % 8 == 0 else index.IvfSq(distance_type="cosine")
-    table.create_index("vector", config=config, replace=True)
+    fine = dim < ONE_BIT_FROM or dim % 8
+    config = index.IvfSq(distance_type="cosine") if fine else index.IvfRq(distance_type="cosine")
+    try:
+        table.create_index("vector", config=config, replace=True)
+    except RuntimeError as error:
+        if "KMeans" not in str(error):
+            raise
+        return trained  # too few vectors that are not zero
     return rows
 
 
@@ -119,8 +127,7 @@ def _batch(schema: Any, chunk: list[tuple[Row, Sequence[str]]]) -> Any:
     columns["lex"] = lex
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(halves.ravel()), halves.shape[1])
     columns["crc"] = [
-        checksum(row.position, half.tobytes(), text)
-        for (row, _), half, text in zip(chunk, halves, lex, strict=True)
+        checksum(row.position, half.tobytes(), text) for (row, _), half, text in zip(chunk, halves, lex, strict=True)
     ]
     return pa.record_batch([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 

@@ -272,9 +272,7 @@ class Tail:
                 continue
             # a copy: a view would lock the array against `extend` for as long as it lives
             slots, tf = np.array(postings, np.int32).reshape(-1, 2).T
-            scores[slots] += self._stats.idf(term) * (
-                tf * (K1 + 1) / (tf + norm[slots])
-            )  # a slot occurs once
+            scores[slots] += self._stats.idf(term) * (tf * (K1 + 1) / (tf + norm[slots]))  # a slot occurs once
         mask = (scores > 0) & self._alive[: self._size]
         if allowed is not None:
             mask &= allowed
