@@ -112,9 +112,7 @@ def _conversation(path: Path, *, locomo: bool) -> Conversation:
     turns = tuple(_turn(raw, locomo=locomo) for raw in record["turns"])
     known = {turn.id for turn in turns}
     questions = (_question(raw, known, locomo=locomo) for raw in record["questions"])
-    return Conversation(
-        path.name.removesuffix(".json.gz"), turns, tuple(q for q in questions if q is not None)
-    )
+    return Conversation(path.name.removesuffix(".json.gz"), turns, tuple(q for q in questions if q is not None))
 
 
 def _turn(raw: dict[str, Any], *, locomo: bool) -> Turn:

@@ -164,7 +164,9 @@ def test_the_ann_index_finds_nearly_all_neighbours(large: Both) -> None:
         found, expected = large.index.dense(query(seed), 10)[0], large.tail.dense(query(seed), 10)
         hits += len(set(found) & set(expected))
         where = Filter.parse({"user_id": "u3"})
-        assert large.index.dense(query(seed), 10, where)[0] == large.tail.dense(query(seed), 10, large.tail.select(where))
+        assert large.index.dense(query(seed), 10, where)[0] == large.tail.dense(
+            query(seed), 10, large.tail.select(where)
+        )
 
     assert hits >= 0.98 * 500
 
@@ -295,7 +297,7 @@ def test_the_table_holds_what_people_ask_of_it(both: Both) -> None:
 
     (record,) = table.search().to_list()
     assert (record["text"], record["user_id"], record["metadata"]) == ("I like 東京", "ana", '{"price": 3}')
-    with pytest.raises(Exception, match="checkout|version"):
+    with pytest.raises(Exception, match=r"checkout|version"):
         table.delete("true")
 
 
@@ -331,11 +333,11 @@ def test_versions_that_nobody_serves_are_deleted(both: Both, monkeypatch: pytest
     monkeypatch.setattr(lance_table, "_GRACE", 0)
     sizes = []
     both.seal(many(2_000))
-    for i in range(6):
+    for i in range(12):
         both.seal(many(10, start=10_000 + 10 * i))
         sizes.append(sum(path.stat().st_size for path in both.root.rglob("*") if path.is_file()))
 
-    assert sizes[-1] < 1.2 * sizes[1]
+    assert sizes[-1] < 1.5 * sizes[3], "three times as much if nothing were deleted"
 
 
 def test_a_seal_from_an_outdated_index_is_refused(both: Both) -> None:
@@ -484,7 +486,9 @@ def test_a_damaged_file_is_noticed_at_opening(grown: Both, tmp_path: Path, damag
     """Whichever file it is: there is no index then, rather than a wrong answer. LanceDB's hint alone may be lost."""
     assert grown.index is not None
     expected = answers(grown.index, grown.stats)
-    names = [path.relative_to(grown.root) for path in sorted(grown.root.rglob("*")) if path.is_file() and path.stat().st_size]
+    names = [
+        path.relative_to(grown.root) for path in sorted(grown.root.rglob("*")) if path.is_file() and path.stat().st_size
+    ]
     assert len(names) > 20
     opened = []
     for name in names:

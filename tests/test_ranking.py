@@ -224,6 +224,11 @@ def test_no_text_exceeds_the_lexical_bound(corpus):
     assert all(bm25(terms, tokens, stats) <= background.lexical_bound for tokens in corpus)
 
 
+def test_terms_of_no_item_lower_no_score():
+    """Words that the file does not know are no reason to doubt those that it knows."""
+    assert Background.of(100, [3, 0, 40, 0]) == Background.of(100, [3, 40])
+
+
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 10**6)))
 def test_background_is_finite_for_any_frequencies(items, frequencies):
     """Empty files, unknown terms and terms of every item give usable numbers."""

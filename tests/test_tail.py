@@ -101,7 +101,7 @@ def test_cut_statistics_are_refused(size: int) -> None:
     stats = TermStats()
     stats.add(["lisbon", "tea"])
 
-    with pytest.raises(ValueError, match="term statistics|argument"):
+    with pytest.raises(ValueError, match=r"term statistics|argument"):
         TermStats.from_bytes(stats.to_bytes()[:size])
 
 
@@ -321,7 +321,9 @@ def test_rows_of_another_scope_are_not_selected() -> None:
 
 def test_metadata_is_filtered_row_by_row() -> None:
     """What is not a scope is asked of each row that is left."""
-    tail = filled(make(0, "tea", 1, "ana", price=3), make(1, "tea", 1, "ana", price=5), make(2, "tea", 1, "bo", price=5))
+    tail = filled(
+        make(0, "tea", 1, "ana", price=3), make(1, "tea", 1, "ana", price=5), make(2, "tea", 1, "bo", price=5)
+    )
 
     allowed = tail.select(Filter.parse({"user_id": "ana", "price": {"gte": 4}}))
 

@@ -71,9 +71,8 @@ class State:
         version: of the table.
         rows: in the table.
         trained: rows at the last training of the ANN index; 0: there is none.
-        avgdl: mean document length.
         terms: file of the term statistics.
-        sealed_at: seconds since 1970.
+        begun: when its sealing began, seconds since 1970; versions that it made are younger.
         lancedb: version of the library that wrote it.
         files: every file that belongs to it.
     """
@@ -85,9 +84,8 @@ class State:
     version: int
     rows: int
     trained: int
-    avgdl: float
     terms: str
-    sealed_at: float
+    begun: float
     lancedb: str
     files: Listing
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ NPROBES = 50
 REFINED = 256  # candidates whose vectors are compared exactly, and not fewer than three for each that is asked for
 _LEAST = 32  # candidates asked for at least
 _FEW = 128  # rows that a filter leaves: all of them are read, in one query instead of two
-_TIES = 1_024  # candidates asked for at most to settle who stands at the cut
+_TIES = 512  # candidates, from which on it does not matter which of equal rows stand at the cut
+_DRIFT = 1.001  # float32, and what LanceDB's own statistics are behind by
 _PAYLOAD = ["position", "lex", "vector", "crc"]
 
 
@@ -115,6 +117,7 @@ class LanceIndex:
             ImportError: lancedb is not installed.
         """
         lancedb()
+        begun = time.time()
         with writing(root):
             last, reader = read_state(root), reader_of(key.dim, rows, tokens)
             with _trusted("the index could not be written"):
@@ -135,9 +138,8 @@ class LanceIndex:
                 name,
                 *found,
                 trained,
-                stats.avgdl,
                 terms,
-                time.time(),
+                begun,
                 version("lancedb"),
                 entries,
             )
@@ -249,12 +251,10 @@ class LanceIndex:
                 search = search.minimum_nprobes(NPROBES).maximum_nprobes(0).refine_factor(factor)
             return self._run(search, sql, limit, "_distance")
 
-        def settled(rows: Rows, _: Any) -> bool:
-            found = rows.dense(query, len(rows))
+        def decided(found: Found, _: Any) -> bool:
             return found[-1][1] < found[k - 1][1]
 
-        rows = self._gather(ask, settled, k, dead)
-        return rows.dense(query, k), rows
+        return self._gather(ask, lambda rows: rows.dense(query, len(rows)), decided, k, dead)
 
     def lexical(
         self,
@@ -273,26 +273,25 @@ class LanceIndex:
         if k < 1 or not terms:
             return [], self._none()
         sql = where.sql() if where else None
-        slack = self._slack(terms, stats, len(dead))
+        slack = self._slack(terms, stats)
 
         def ask(limit: int) -> Any:
             return self._run(self._table.search(join(terms), query_type="fts", fts_columns="lex"), sql, limit, "_score")
 
-        def settled(rows: Rows, table: Any) -> bool:
-            least = float(np.min(table["_score"].to_numpy()))
-            return rows.lexical(terms, k, stats)[-1][1] > slack * least
+        def decided(found: Found, table: Any) -> bool:
+            return found[k - 1][1] > slack * float(np.min(table["_score"].to_numpy()))
 
-        rows = self._gather(ask, settled, k, dead)
-        return rows.lexical(terms, k, stats), rows
+        return self._gather(ask, lambda rows: rows.lexical(terms, len(rows), stats), decided, k, dead)
 
-    def _slack(self, terms: list[str], stats: TermStats, dead: int) -> float:
+    @cached_property
+    def _local(self) -> TermStats:
+        return self.stats()
+
+    def _slack(self, terms: list[str], stats: TermStats) -> float:
         """How many times LanceDB's score of a row its score by `stats` can be, at most."""
-        docs, ratio = len(self), 1.0
-        for term in terms:
-            df = min(stats.df.get(term, 0) + dead, docs)
-            ratio = max(ratio, stats.idf(term) / math.log(1 + (docs - df + 0.5) / (df + 0.5)))
-        rounding = 1.0001
-        return ratio * max(1.0, stats.avgdl / self._state.avgdl) * rounding
+        local = self._local
+        ratios = [stats.idf(term) / local.idf(term) for term in terms if term in local.df]
+        return max(ratios, default=1.0) * max(1.0, stats.avgdl / local.avgdl) * _DRIFT
 
     def fetch(self, positions: Sequence[int]) -> Rows:
         """Rows at these positions, in no particular order; those that are not in the table are left out."""
@@ -309,14 +308,21 @@ class LanceIndex:
             return search.limit(limit).select([*_PAYLOAD, score]).to_arrow()
 
     def _gather(
-        self, ask: Callable[[int], Any], settled: Callable[[Rows, Any], bool], k: int, dead: Collection[int]
-    ) -> Rows:
+        self,
+        ask: Callable[[int], Any],
+        rank: Callable[[Rows], Found],
+        decided: Callable[[Found, Any], bool],
+        k: int,
+        dead: Collection[int],
+    ) -> tuple[Found, Rows]:
+        """Ask for more candidates until those that were not asked for cannot be among the k best."""
         limit = max(_LEAST, k + k // 4 + 8) + min(len(dead), k)
         while True:
             table = ask(limit)
             rows = self._rows(table, dead)
-            if table.num_rows < limit or (len(rows) >= k and (limit >= _TIES or settled(rows, table))):
-                return rows
+            found = rank(rows)
+            if table.num_rows < limit or (len(found) >= k and (limit >= _TIES or decided(found, table))):
+                return found[:k], rows
             limit *= 4
 
     def _rows(self, table: Any, dead: Collection[int]) -> Rows:

@@ -77,7 +77,7 @@ def extend(root: Path, state: State, reader: Any, dead: Collection[int]) -> tupl
     table.add(reader)
     trained = _train(table, state.key.dim, state.trained)
     # by age alone Lance would delete the version that is being searched meanwhile
-    age = max(0.0, time.time() - state.sealed_at) + _GRACE
+    age = max(0.0, time.time() - state.begun) + _GRACE
     table.optimize(cleanup_older_than=timedelta(seconds=age), delete_unverified=True)
     return table, state.table, trained
 

@@ -140,10 +140,19 @@ def bm25(terms: Iterable[str], tokens: Sequence[str], stats: TermStats) -> float
         tokens: of the document, repeats included.
         stats: of all documents, this one among them.
     """
-    norm = K1 * (1 - B + B * len(tokens) / stats.avgdl)
-    score = 0.0
-    for term in unique(terms):
-        tf = tokens.count(term)
-        if tf:
-            score += stats.idf(term) * (tf * (K1 + 1) / (tf + norm))
-    return score
+    return bm25_scores(terms, [tokens], stats)[0]
+
+
+def bm25_scores(terms: Iterable[str], documents: Iterable[Sequence[str]], stats: TermStats) -> list[float]:
+    """Scores of several documents, as `bm25` of each."""
+    weights = {term: stats.idf(term) for term in terms}
+    scores = []
+    for tokens in documents:
+        norm = K1 * (1 - B + B * len(tokens) / stats.avgdl)
+        score = 0.0
+        for term, idf in weights.items():
+            tf = tokens.count(term)
+            if tf:
+                score += idf * (tf * (K1 + 1) / (tf + norm))
+        scores.append(score)
+    return scores

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from memkit_storage.analyzer import analyze as _analyze
 from memkit_storage.filters import Filter
-from memkit_storage.lexical import K1, B, TermStats, bm25, join, split, unique
+from memkit_storage.lexical import K1, B, TermStats, bm25_scores, join, split, unique
 from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
 
 Mask = npt.NDArray[np.bool_]
@@ -75,8 +75,7 @@ class Rows:
 
     def lexical(self, terms: Iterable[str], k: int, stats: TermStats) -> Found:
         """As `Tail.lexical`, over these rows."""
-        terms = unique(terms)
-        scores = np.array([bm25(terms, tokens, stats) for tokens in self.tokens])
+        scores = np.asarray(bm25_scores(terms, self.tokens, stats))
         return best(scores[scores > 0], self.positions[scores > 0], k)
 
     def score(
@@ -86,7 +85,7 @@ class Rows:
         slots = {position: slot for slot, position in enumerate(self.positions.tolist())}
         chosen = [slots[position] for position in positions]
         near = similarity(self.vectors[chosen], query)
-        words = [bm25(terms, self.tokens[slot], stats) for slot in chosen]
+        words = bm25_scores(terms, [self.tokens[slot] for slot in chosen], stats)
         return dict(zip(positions, zip(near, words, strict=True), strict=True))
 
 
@@ -142,7 +141,7 @@ class Tail:
     def tokens(self, position: int) -> list[str]:
         """Tokens of a living row."""
         self.settle()
-        return split(self._lex[self._slots[position]])
+        return split(self._lex[self._slots[position]] or "")
 
     # changes
 
@@ -181,7 +180,7 @@ class Tail:
         if slot is None:
             return False
         if slot < self._settled:
-            self._stats.remove(split(self._lex[slot]))
+            self._stats.remove(split(self._lex[slot] or ""))
         self._alive[slot] = False
         self._rows[slot] = self._lex[slot] = None
         if self._size - len(self._slots) > len(self._slots) + _GARBAGE:
@@ -228,12 +227,14 @@ class Tail:
 
     def select(self, where: Filter | None) -> Mask | None:
         """Which rows a filter lets through, for `dense` and `lexical`; valid until the tail changes. None: all."""
-        if where is None:
+        if where is None or not where.root.parts:
             return None
-        mask = self._alive[: self._size].copy()
-        for field, value in where.scope().items():
+        mask, scope = self._alive[: self._size].copy(), where.scope()
+        for field, value in scope.items():
             code = self._codes.get(value, -1)
             mask &= self._scopes[SCOPE_FIELDS.index(field), : self._size] == code
+        if len(scope) == len(where.root.parts):  # nothing is left to ask of each row
+            return mask
         for slot in np.flatnonzero(mask).tolist():
             row = self._rows[slot]
             mask[slot] = row is not None and where.matches(row)
@@ -276,8 +277,8 @@ class Tail:
         mask = (scores > 0) & self._alive[: self._size]
         if allowed is not None:
             mask &= allowed
-        slots = np.flatnonzero(mask)
-        return best(scores[slots], self._positions[slots], k)
+        found = np.flatnonzero(mask)
+        return best(scores[found], self._positions[found], k)
 
     def score(
         self, positions: Sequence[int], query: Vector | None, terms: Sequence[str]
@@ -287,7 +288,7 @@ class Tail:
         self._scale()
         slots = [self._slots[position] for position in positions]
         near = similarity(self._matrix[slots], query)
-        words = [bm25(terms, split(self._lex[slot]), self._stats) for slot in slots]
+        words = bm25_scores(terms, [split(self._lex[slot] or "") for slot in slots], self._stats)
         return dict(zip(positions, zip(near, words, strict=True), strict=True))
 
 

@@ -1,0 +1,36 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `support`, under --import-mode=importlib
+
+
+@pytest.fixture
+def open_memory(tmp_path):
+    """A function that opens (or opens again) a memory with the test embedder; all are closed at the end."""
+    from support import embed
+
+    from memkit import Memory
+
+    opened = []
+
+    def open_(name: str = "a.mem", **more) -> Memory:
+        options = {"embedder": embed, "cache_dir": tmp_path / "cache", "durability": "os", **more}
+        memory = Memory(tmp_path / name, **options)
+        opened.append(memory)
+        return memory
+
+    yield open_
+    for memory in opened:
+        memory.close()
+
+
+@pytest.fixture
+def memory(open_memory):
+    """An empty memory with the test embedder."""
+    return open_memory()
