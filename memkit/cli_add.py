@@ -9,8 +9,9 @@ from pathlib import Path
 
 from memkit.cli_options import json_object
 from memkit.errors import InvalidInput
-from memkit.ingest import Draft, check_metadata, drafts, parse_time
+from memkit.ingest import Draft, check_metadata, drafts
 from memkit.memory import Memory
+from memkit_storage.times import parse_time
 
 BATCH = 256  # items made durable together: what an interruption loses at most
 LONGEST_NAME = 255  # bytes of a file name on common file systems

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from memkit_storage.records import Delete, Event
 from memkit_storage.rows import Row
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def to_datetime(us: int) -> datetime:
-    """Microseconds since 1970 UTC as an aware datetime."""
-    return _EPOCH + timedelta(microseconds=us)
-
-
-def to_us(moment: datetime) -> int:
-    """An aware datetime as microseconds since 1970 UTC, exact."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+from memkit_storage.times import to_datetime
 
 
 class _Value(BaseModel):

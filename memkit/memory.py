@@ -13,20 +13,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from memkit_storage.filters import Filter
-
-from memkit.ingest import Draft, check_metadata, drafts, parse_time
-from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table, to_us
+from memkit.ingest import Draft, check_metadata, drafts
+from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table
 from memkit.recall import compose, find
 from memkit.vectors import FileVectors
 from memkit.writing import Writer, check_id
 from memkit_storage import rewrite, verify
 from memkit_storage.errors import InvalidFilter, InvalidInput, ReadOnly
+from memkit_storage.filters import Filter
 from memkit_storage.format import MAJOR, MINOR
 from memkit_storage.index import Index
 from memkit_storage.log import Durability
 from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
 from memkit_storage.store import Store
+from memkit_storage.times import parse_time, to_us
 
 Mode = Literal["hybrid", "vector", "text"]
 Where = Mapping[str, Any]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from memkit_storage.filters import Filter
 
 from memkit.items import Hit, Recall
 from memkit.ranking import Background, Mode, rank
+from memkit_storage.filters import Filter
 from memkit_storage.index import Found, Index
 from memkit_storage.rows import Vector
 

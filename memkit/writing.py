@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from memkit_storage.filters import Filter
-
 from memkit.ingest import Draft
-from memkit.items import MergeReport, to_us
+from memkit.items import MergeReport
 from memkit.vectors import FileVectors
 from memkit_storage.errors import IdConflict, InvalidInput, ItemNotFound
+from memkit_storage.filters import Filter
 from memkit_storage.log import now_us
 from memkit_storage.records import Event, event_time
 from memkit_storage.rows import SCOPE_FIELDS, Row, Vector, searchable
 from memkit_storage.store import Store, Transaction
+from memkit_storage.times import to_us
 
 Progress = Callable[[int, int], None]
 MAX_ID_BYTES = 8192

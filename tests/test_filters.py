@@ -27,7 +27,10 @@ def matches(where: dict, **more: object) -> bool:
     return Filter.parse(where).matches(row(**more))
 
 
-ANA = {"user_id": "ana", "metadata": {"price": 3, "kind": "a", "ok": True, "tags": ["x", 2], "a": {"b": "c"}, "none": None}}
+ANA = {
+    "user_id": "ana",
+    "metadata": {"price": 3, "kind": "a", "ok": True, "tags": ["x", 2], "a": {"b": "c"}, "none": None},
+}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,9 @@ def test_a_literal_dotted_key_and_a_nested_one_share_a_path():
 # LanceDB agrees
 
 KEYS = st.sampled_from(["k", "a.b", "a", "b'", 'q"', "é", "user_id", "$x", "x y"])
-TEXTS = st.sampled_from(["", "a", "ab", "'", "' OR '1'='1", "\\", '"', "é", "日本", "🎉", "%", "_", "\n", "B", "3", "true"])
+TEXTS = st.sampled_from(
+    ["", "a", "ab", "'", "' OR '1'='1", "\\", '"', "é", "日本", "🎉", "%", "_", "\n", "B", "3", "true"]
+)
 NUMBERS = st.sampled_from([0, 1, -1, 3, 2.5, -0.0, 0.1 + 0.2, 0.3, 1e300, -1e300, 2**53 + 1, 5e-324])
 SCALARS = st.one_of(TEXTS, NUMBERS, st.booleans())
 METADATA = st.recursive(
@@ -171,12 +176,16 @@ ROWS = st.lists(
     min_size=1,
     max_size=12,
 )
-PATHS = st.one_of(KEYS.map(lambda key: f"metadata.{key}"), st.sampled_from(["metadata.a.b", "metadata.a.k", "metadata.k.a.b"]))
+PATHS = st.one_of(
+    KEYS.map(lambda key: f"metadata.{key}"), st.sampled_from(["metadata.a.b", "metadata.a.k", "metadata.k.a.b"])
+)
 VALUE_TESTS = st.one_of(
     SCALARS.map(lambda v: {"eq": v}),
     SCALARS.map(lambda v: {"ne": v}),
     st.builds(lambda op, v: {op: v}, st.sampled_from(["gt", "gte", "lt", "lte"]), st.one_of(TEXTS, NUMBERS)),
-    st.builds(lambda op, v: {op: v}, st.sampled_from(["in", "nin"]), st.lists(st.one_of(SCALARS, st.none()), max_size=3)),
+    st.builds(
+        lambda op, v: {op: v}, st.sampled_from(["in", "nin"]), st.lists(st.one_of(SCALARS, st.none()), max_size=3)
+    ),
     SCALARS.map(lambda v: {"contains": v}),
     st.booleans().map(lambda v: {"exists": v}),
     st.just({"eq": None}),
@@ -191,7 +200,9 @@ FIELD_TESTS = st.one_of(
     ),
     st.builds(lambda field, v: {field: v}, st.sampled_from(["user_id", "run_id"]), st.none()),
     st.builds(lambda v: {"user_id": {"in": v}}, st.lists(TEXTS, max_size=3)),
-    st.builds(lambda op, v: {"position": {op: v}}, st.sampled_from(["eq", "gt", "lte"]), st.one_of(st.integers(0, 9), NUMBERS)),
+    st.builds(
+        lambda op, v: {"position": {op: v}}, st.sampled_from(["eq", "gt", "lte"]), st.one_of(st.integers(0, 9), NUMBERS)
+    ),
     st.builds(
         lambda op, v: {"occurred_at": {op: v}},
         st.sampled_from(["gt", "lte", "ne"]),

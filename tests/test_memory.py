@@ -34,7 +34,12 @@ MAY = datetime(2026, 5, 3, 18, 20, tzinfo=timezone(timedelta(hours=1)))
 def test_what_was_added_is_found_verbatim_with_its_scope(memory):
     (item,) = memory.add("  I moved to Lisbon in May.\n", user_id="ana", metadata={"kind": "fact"})
     (hit,) = memory.search("lisbon")
-    assert (hit.id, hit.text, hit.user_id, hit.metadata) == (item.id, "  I moved to Lisbon in May.\n", "ana", {"kind": "fact"})
+    assert (hit.id, hit.text, hit.user_id, hit.metadata) == (
+        item.id,
+        "  I moved to Lisbon in May.\n",
+        "ana",
+        {"kind": "fact"},
+    )
 
 
 def test_messages_keep_speaker_role_and_time(memory):
@@ -82,7 +87,14 @@ def test_one_list_may_name_an_id_twice(memory):
 
 @pytest.mark.parametrize(
     ("content", "hint"),
-    [("", "empty"), ("  \n", "empty"), (b"bytes", "bytes"), (7, "7"), ([{"role": "user"}], "content"), ("x" * 10_000_000, "memkit add")],
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        (b"bytes", "bytes"),
+        (7, "7"),
+        ([{"role": "user"}], "content"),
+        ("x" * 10_000_000, "memkit add"),
+    ],
 )
 def test_bad_content_is_refused_and_nothing_is_written(memory, content, hint):
     memory.add("here before")
@@ -105,14 +117,18 @@ def test_a_time_without_a_zone_is_refused(memory, when):
     assert memory.list().items == []
 
 
-@pytest.mark.parametrize("metadata", [{"a": {1, 2}}, {1: "a"}, {"a": float("nan")}, {"a": 2**70}, {"a": object()}, ["a"]])
+@pytest.mark.parametrize(
+    "metadata", [{"a": {1, 2}}, {1: "a"}, {"a": float("nan")}, {"a": 2**70}, {"a": object()}, ["a"]]
+)
 def test_metadata_that_is_no_json_is_refused(memory, metadata):
     with pytest.raises(InvalidInput):
         memory.add("x", metadata=metadata)
     assert memory.list().items == []
 
 
-@pytest.mark.parametrize("metadata", [{"a": None}, {"a": [1, "b", {"c": [True]}]}, {"é": "日本"}, {"a.b": 1, "x": {"y": 2.5}}])
+@pytest.mark.parametrize(
+    "metadata", [{"a": None}, {"a": [1, "b", {"c": [True]}]}, {"é": "日本"}, {"a.b": 1, "x": {"y": 2.5}}]
+)
 def test_metadata_comes_back_as_it_was(open_memory, metadata):
     memory = open_memory()
     memory.add("single", id="s", metadata=metadata)
@@ -137,7 +153,17 @@ def test_one_id_cannot_name_two_texts(memory):
         memory.add(["a", "b"], id="k")
 
 
-@pytest.mark.parametrize("text", ["日本語を勉強しています", "한국어를 공부합니다", "ภาษาไทยยากมาก", "مرحبا بالعالم", "Ünïcödé café", "😀 party 👩🏽‍💻"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "日本語を勉強しています",
+        "한국어를 공부합니다",
+        "ภาษาไทยยากมาก",
+        "مرحبا بالعالم",
+        "Ünïcödé café",
+        "😀 party 👩🏽‍💻",
+    ],
+)
 def test_every_script_survives_and_is_found(open_memory, text):
     memory = open_memory()
     memory.add("something else entirely")
@@ -239,7 +265,12 @@ def test_an_unknown_operator_is_refused_everywhere(memory):
 
 
 def test_recall_stays_in_its_budget_and_cites_what_it_says(memory):
-    memory.add([{"role": "user", "name": "Ana", "content": f"the plan number {i} for dinner", "timestamp": MAY} for i in range(40)])
+    memory.add(
+        [
+            {"role": "user", "name": "Ana", "content": f"the plan number {i} for dinner", "timestamp": MAY}
+            for i in range(40)
+        ]
+    )
     recall = memory.recall("plan for dinner", max_tokens=120)
     assert 0 < recall.tokens <= 120
     assert recall.evidence
@@ -321,7 +352,11 @@ def test_a_scope_sees_and_touches_only_its_own(memory):
 
 def test_a_bound_view_refuses_another_scope(memory):
     ana = memory.scope(user_id="ana")
-    for call in (lambda: ana.search("x", user_id="bob"), lambda: ana.add("x", user_id="bob"), lambda: ana.scope(user_id="bob")):
+    for call in (
+        lambda: ana.search("x", user_id="bob"),
+        lambda: ana.add("x", user_id="bob"),
+        lambda: ana.scope(user_id="bob"),
+    ):
         with pytest.raises(InvalidInput, match="bound"):
             call()
     assert ana.list({"user_id": "bob"}).items == []
@@ -356,7 +391,13 @@ def test_a_past_view_shows_what_was_known_then_and_cannot_be_changed(memory):
     assert [hit.text for hit in past.search("lives")] == ["lives in Porto"]
     assert [c.kind for c in past.history("k")] == ["added"]
     assert past.stats().items == 1
-    for call in (lambda: past.add("x"), lambda: past.delete("k"), lambda: past.erase({"id": "k"}), past.compact, past.rebuild):
+    for call in (
+        lambda: past.add("x"),
+        lambda: past.delete("k"),
+        lambda: past.erase({"id": "k"}),
+        past.compact,
+        past.rebuild,
+    ):
         with pytest.raises(ReadOnly):
             call()
 

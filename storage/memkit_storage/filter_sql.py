@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from memkit_storage.filters import TIME_FIELDS, All, Comparison, Node, Not, Some, flatten, kind, paths
+from memkit_storage.filters import TIME_FIELDS, All, Comparison, Node, Not, flatten, kind, paths
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
 _COMPARE = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -118,22 +118,24 @@ def _number(value: float) -> str:
 
 def _metadata_test(test: Comparison) -> str:
     key = _key(test.path)
-    if test.op == "exists":
-        return _has(f"{key}?")
-    if test.op == "null":
-        return f"NOT {_has(f'{key}?')}"
-    if test.op == "eq":
-        return _has(f"{key}={_typed(test.value)}")
-    if test.op == "in":
-        return " OR ".join(_has(f"{key}={_typed(one)}") for one in test.value) or "false"
+    if test.op in ("exists", "null"):
+        return f"{'NOT ' if test.op == 'null' else ''}{_has(f'{key}?')}"
+    if test.op in ("eq", "in"):
+        values = test.value if test.op == "in" else (test.value,)
+        return " OR ".join(_has(f"{key}={_typed(one)}") for one in values) or "false"
     if test.op == "contains":
-        inside = _has(f"{key}~{_typed(test.value)}")
-        if not isinstance(test.value, str):
-            return inside
-        return f"{inside} OR coalesce(contains({_string(key)}, {_quoted(test.value)}), false)"
+        return _inside(key, test.value)
     if kind(test.value) == "number":
         return f"json_get_string(numbers, '{key}') {_COMPARE[test.op]} '{_sortable(float(test.value))}'"
     return f"{_string(key)} {_COMPARE[test.op]} {_quoted(test.value)}"
+
+
+def _inside(key: str, value: Any) -> str:
+    """An element of a list, or a part of a text."""
+    element = _has(f"{key}~{_typed(value)}")
+    if not isinstance(value, str):
+        return element
+    return f"{element} OR coalesce(contains({_string(key)}, {_quoted(value)}), false)"
 
 
 def _string(key: str) -> str:

@@ -17,12 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from memkit_storage.errors import InvalidFilter
+from memkit_storage.errors import InvalidFilter, InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS, Row
+from memkit_storage.times import parse_time, to_us
 
 MAX_DEPTH = 64
 TEXT_FIELDS = ("id", "text", *SCOPE_FIELDS)
@@ -34,7 +35,6 @@ _ORDERED: dict[str, Callable[[Any, Any], bool]] = {
     "lt": lambda a, b: a < b,
     "lte": lambda a, b: a <= b,
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Scalar = str | float | bool
 
 
@@ -197,7 +197,9 @@ class Filter:
 
 def _group(where: Any, depth: int) -> All:
     if not isinstance(where, Mapping):
-        raise InvalidFilter(f"filter {where!r:.80} is a {type(where).__name__}; pass a dict such as {{'user_id': 'ana'}}")
+        raise InvalidFilter(
+            f"filter {where!r:.80} is a {type(where).__name__}; pass a dict such as {{'user_id': 'ana'}}"
+        )
     if depth > MAX_DEPTH:
         raise InvalidFilter(f"filter nested deeper than {MAX_DEPTH} levels; flatten it")
     parts: list[Node] = []
@@ -282,10 +284,16 @@ def _argument(key: str, field: str | None, op: str, value: Any) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidFilter(f"{key!r}: {op} {value!r} compares with nothing; use a finite number")
     if isinstance(value, datetime):
-        raise InvalidFilter(f"{key!r}: metadata holds no times; compare with the text that you stored, {value.isoformat()!r}")
+        raise InvalidFilter(
+            f"{key!r}: metadata holds no times; compare with the text that you stored, {value.isoformat()!r}"
+        )
     wanted = {"position": "number"}.get(field or "", "text" if field else kind(value))
     if kind(value) != wanted or wanted == "other" or (op == "contains" and field == "position"):
-        hint = "use 'in' for several values, 'contains' for lists" if isinstance(value, list | tuple | set) else f"compare it with a {wanted}"
+        hint = (
+            "use 'in' for several values, 'contains' for lists"
+            if isinstance(value, list | tuple | set)
+            else f"compare it with a {wanted}"
+        )
         raise InvalidFilter(f"{key!r}: {op} cannot take {value!r:.80} ({type(value).__name__}); {hint}")
     if op in _ORDERED and wanted == "bool":
         raise InvalidFilter(f"{key!r}: {op} on a boolean; use eq or ne")
@@ -302,16 +310,7 @@ def _moment(key: str, op: str, value: Any) -> int:
     """A time argument in microseconds since 1970 UTC."""
     if op == "contains":
         raise InvalidFilter(f"{key!r}: a time contains nothing; use gte and lt")
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError as error:
-            raise InvalidFilter(f"{key!r}: {value!r} is no ISO 8601 time, such as '2026-05-01T12:00:00+00:00'") from error
-        if len(value) <= 10:
-            moment = moment.replace(tzinfo=UTC)
-    if not isinstance(moment, datetime):
-        raise InvalidFilter(f"{key!r}: {op} {value!r:.80}; compare a time with an aware datetime or ISO 8601 text")
-    if moment.tzinfo is None:
-        raise InvalidFilter(f"{key!r}: {value!r} has no time zone; add one, such as '+00:00', or use .astimezone()")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    try:
+        return to_us(parse_time(value))
+    except InvalidInput as error:
+        raise InvalidFilter(f"{key!r}: {error}") from error

@@ -194,11 +194,12 @@ class Tail:
     def _keep(self, watermark: int) -> None:
         """Start anew with the living rows above a position, without counting them again."""
         self.settle()
-        kept = [(row, self.tokens(row.position)) for row in self.rows if row.position > watermark]
+        slots = np.flatnonzero(self._alive[: self._size] & (self._positions[: self._size] > watermark))
+        kept = [(self._rows[slot], split(self._lex[slot] or "")) for slot in slots.tolist()]
         self._clear(max(_FIRST_CAPACITY, 2 * len(kept)))
-        for row, tokens in kept:
+        for slot, (row, tokens) in enumerate(kept):
+            assert row is not None
             self.add(row, tokens)
-        for slot, (_, tokens) in enumerate(kept):
             self._post(slot, tokens)
         self._settled = self._size
 
