@@ -479,7 +479,8 @@ def _in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Dra
     for name, value in fixed.items():
         if getattr(entry, name) not in (None, value):
             raise InvalidInput(f"{name}={getattr(entry, name)!r}, but this view is bound to {name}={value!r}")
-    return replace(entry, **{name: value for name, value in scope.items() if getattr(entry, name) is None})
+    missing: dict[str, Any] = {name: value for name, value in scope.items() if getattr(entry, name) is None}
+    return replace(entry, **missing)
 
 
 def _some(where: Where | None, scope: dict[str, str]) -> Where | None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from memkit.items import Hit, Recall
 from memkit.ranking import Background, Mode, rank
 from memkit_storage.filters import Filter
 from memkit_storage.index import Found, Index
+from memkit_storage.lexical import K1
 from memkit_storage.rows import Vector
 
 CANDIDATES = 100  # of each signal: the evidence is among them nine times in ten (docs/retrieval.md)
-_ROUNDING = 1e-9
-CHANCE = 0.5  # the score that the best of so many unrelated items reaches (memkit.ranking)
+# A best hit below all of these bears no relation to the query: no better than the best of so many unrelated items
+# (memkit.ranking), or both far from its meaning and without a fair share of its rare words. Measured with questions put
+# to the wrong conversation (benchmarks/evidence.py).
+CHANCE = 0.5
+NEAR = 0.3
+SHARED = 0.25
 NOTHING = "Memory holds nothing about this."
 
 
@@ -30,15 +37,22 @@ def find(
     found = index.search(vector, query, max(CANDIDATES, 3 * limit), where)
     best = rank(found.matches, mode=mode, background=_background(found))[:limit]
     rows = index.rows([scored.position for scored in best])
+    bound = _bound(found)
     return [
         Hit.from_row(
-            rows[scored.position],
-            score=scored.score,
-            signals=scored.explained() if explain else scored.signals,
+            rows[one.position],
+            score=one.score,
+            signals={**(one.explained() if explain else one.signals), "coverage": one.lexical / bound},
         )
-        for scored in best
-        if scored.position in rows
+        for one in best
+        if one.position in rows
     ]
+
+
+def _bound(found: Found) -> float:
+    """BM25 of a text that says the whole query, with its words that no item holds."""
+    n = found.items
+    return (K1 + 1) * sum(math.log(1 + (n - df + 0.5) / (df + 0.5)) for df in found.frequencies) or 1.0
 
 
 def _background(found: Found) -> Background:
@@ -51,14 +65,20 @@ def estimate_tokens(text: str) -> int:
     return max(len(text.encode()) // 4 + 1, len(text.split())) if text else 0
 
 
+def bears_on(hit: Hit) -> bool:
+    """Whether a hit stands out from what an unrelated item would score. `coverage` is the share of the query said."""
+    near = hit.signals["dense"] >= NEAR or hit.signals["coverage"] >= SHARED
+    return near and hit.score > CHANCE - 1e-9
+
+
 def compose(query: str, hits: list[Hit], max_tokens: int) -> Recall:
     """Hits, best first, as far as the budget goes, written as numbered lines in order of time.
 
-    When not even the best stands out from what unrelated items score, there is no evidence, and nothing is cited.
+    When no hit bears on the query, there is no evidence, and nothing is cited.
     """
     chosen: list[Hit] = []
     spent = 0
-    for hit in hits if hits and hits[0].score >= CHANCE - _ROUNDING else []:
+    for hit in hits if any(map(bears_on, hits)) else []:
         cost = estimate_tokens(_line(999, hit)) + 1
         if spent + cost <= max_tokens:
             chosen.append(hit)

@@ -6,7 +6,7 @@ with the greatest (time, position) is the present. A version is alive until the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,7 +194,7 @@ class Catalog:
             mask = puts & (self.column("time") <= as_of) & (self.column("ended") > as_of)
         return mask
 
-    def in_scope(self, scope: dict[str, str | None]) -> Mask:
+    def in_scope(self, scope: Mapping[str, str | None]) -> Mask:
         """(n,) which events are versions with these scope values; fields that are not named do not matter."""
         mask = np.ones(self._size, bool)
         for name, value in scope.items():

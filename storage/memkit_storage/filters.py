@@ -299,7 +299,8 @@ def _argument(key: str, field: str | None, op: str, value: Any) -> Scalar:
         raise InvalidFilter(f"{key!r}: {op} on a boolean; use eq or ne")
     if isinstance(value, str) and not _is_encodable(value):
         raise InvalidFilter(f"{key!r}: {value!r:.80} holds half a character (a lone surrogate); remove it")
-    return value
+    argument: Scalar = value
+    return argument
 
 
 def _is_encodable(value: str) -> bool:
