@@ -166,6 +166,12 @@ def damaged_slots(header: bytes) -> list[int]:
     return [o for o in SLOT_OFFSETS if o not in valid and any(header[o : o + _SLOT.size])]
 
 
+def stray_bytes(header: bytes) -> list[int]:
+    """Offsets of bytes in the unused parts of a 4096-byte header that are not zero."""
+    used = [(0, _HEADER.size + 4), *((o, o + _SLOT.size) for o in SLOT_OFFSETS)]
+    return [at for at, byte in enumerate(header) if byte and not any(a <= at < b for a, b in used)]
+
+
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
     """The 104 bytes before a payload. `chain` is the hash of this frame; `previous` that of the one before."""

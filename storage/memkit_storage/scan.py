@@ -36,7 +36,7 @@ class Frame:
         return self.offset + self.header.size
 
 
-Kind = Literal["torn", "lost", "payload", "hole", "link", "order", "head", "checkpoint"]
+Kind = Literal["torn", "lost", "payload", "hole", "link", "order", "head", "checkpoint", "padding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Damage:
     Kinds: `torn` incomplete last frame, never acknowledged; `lost` bytes that had been acknowledged are gone;
     `payload` one frame whose content fails its checksum; `hole` unreadable bytes between frames; `link` a frame that
     does not follow from the one before it; `order` a frame that repeats positions; `head` / `checkpoint` an
-    accelerator that contradicts the log.
+    accelerator that contradicts the log; `padding` bytes that must be zero.
     """
 
     kind: Kind

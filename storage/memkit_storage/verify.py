@@ -14,10 +14,10 @@ from pathlib import Path
 from memkit_storage import files
 from memkit_storage.catalog import Catalog, Place
 from memkit_storage.errors import CorruptRecord
-from memkit_storage.format import HEADER_SIZE, FrameType, Head, damaged_slots, decode_heads
+from memkit_storage.format import HEADER_SIZE, FrameType, Head, damaged_slots, decode_heads, stray_bytes
 from memkit_storage.log import Log, now_us
 from memkit_storage.records import decode_events, from_ipc, unpack
-from memkit_storage.scan import Damage, Frame, scan
+from memkit_storage.scan import Damage, Frame, Kind, scan
 from memkit_storage.store import Store
 
 Progress = Callable[[int, int], None]
@@ -89,6 +89,7 @@ class _Verification:
                 self._frame(event)
             if self.progress:
                 self.progress(cursor.offset, size)
+        self.damage += [Damage("padding", at, 1, "a byte that must be zero is not") for at in stray_bytes(page)]
         heads = decode_heads(page)
         self._check_heads(heads, damaged_slots(page), cursor.offset)
         if head is not None and bytes.fromhex(head) not in self.chains.values():
@@ -98,6 +99,9 @@ class _Verification:
     def _frame(self, frame: Frame) -> None:
         self.frames += 1
         self.chains[frame.end] = frame.header.chain
+        padding = -frame.header.length % 8
+        if any(self.log.read_at(frame.end - padding, padding)):
+            self.damage.append(Damage("padding", frame.end - padding, padding, "padding that must be zero is not"))
         if hashlib.sha256(frame.payload).digest() != frame.header.digest:
             self._bad(frame, "payload", "digest differs: the content was edited")
             return
@@ -113,8 +117,8 @@ class _Verification:
         for slot, event in enumerate(events):
             self.catalog.apply(event, Place(frame.offset, slot))
 
-    def _bad(self, frame: Frame, kind: str, detail: str) -> None:
-        self.damage.append(Damage(kind, frame.offset, frame.header.size, detail))  # type: ignore[arg-type]
+    def _bad(self, frame: Frame, kind: Kind, detail: str) -> None:
+        self.damage.append(Damage(kind, frame.offset, frame.header.size, detail))
 
     def _check_checkpoint(self, frame: Frame) -> None:
         """A checkpoint must say exactly what the frames before it say, unless some of those are unreadable."""
