@@ -97,7 +97,7 @@ def embed(texts: Sequence[str]) -> Vector:
             print(f"\rembedded {start + len(blocks[-1])} of {len(texts)}", end="", file=sys.stderr, flush=True)
         kept.parent.mkdir(exist_ok=True)
         np.save(kept, np.concatenate(blocks))
-    return np.load(kept).astype(np.float32)
+    return np.asarray(np.load(kept), np.float32)
 
 
 def median_ms(call: Callable[[Question], object], questions: Sequence[Question]) -> float:

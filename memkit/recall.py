@@ -13,7 +13,7 @@ from memkit_storage.index import Found, Index
 from memkit_storage.lexical import K1
 from memkit_storage.rows import Vector
 
-CANDIDATES = 100  # of each signal: the evidence is among them nine times in ten (docs/retrieval.md)
+CANDIDATES = 30  # of each signal; 30 and 100 rank alike on every benchmark (docs/benchmarks.md)
 # A best hit below all of these bears no relation to the query: no better than the best of so many unrelated items
 # (memkit.ranking), or both far from its meaning and without a fair share of its rare words. Measured with questions put
 # to the wrong conversation (benchmarks/evidence.py).

@@ -164,6 +164,7 @@ def test_a_writer_that_never_searches_seals_too(open_memory, monkeypatch):
 def test_without_lancedb_the_exact_search_carries_the_product(open_memory, monkeypatch):
     monkeypatch.setattr(lance, "available", lambda: False)
     monkeypatch.setattr(index_module, "EXACT_MAX", 30)
+    monkeypatch.setattr(index_module, "FIRST_SEAL", 35)
     memory = open_memory()
     memory.add([f"text {i}" for i in range(20)])
     with pytest.warns(UserWarning, match="without LanceDB"):

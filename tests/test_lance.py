@@ -22,7 +22,7 @@ from memkit_storage.filters import Filter
 from memkit_storage.lance import IndexBusy, IndexDamaged, IndexKey, LanceIndex, available
 from memkit_storage.lexical import TermStats
 from memkit_storage.rows import Row
-from memkit_storage.tail import Tail
+from memkit_storage.tail import Rows, Tail, unit
 
 pytest.importorskip("lancedb")
 
@@ -76,6 +76,12 @@ class Both:
         assert self.index.lexical(terms, k, self.stats, where)[0] == said
         expected = self.tail.score([position for position, _ in [*near, *said]], query(seed), terms)
         assert self.index.search(query(seed), terms, k, where, frozenset(), self.stats) == expected
+
+
+def exact(rows: Sequence[Row]) -> Rows:
+    """The same rows, all of which are scored."""
+    vectors = unit(np.stack([row.vector for row in rows]))
+    return Rows(np.array([row.position for row in rows]), vectors, [row.text.split() for row in rows])
 
 
 @pytest.fixture
@@ -133,17 +139,23 @@ def test_statistics_of_all_rows_rank_the_sealed_ones(both: Both) -> None:
     stats = both.stats.copy()
     for _ in range(3_000):
         stats.add(["rare", "filler"])
-    tail = Tail(DIM, stats, analyze=str.split)
-    for row in rows:
-        tail.add(row)
-    tail.settle()
-    for row in rows:
-        stats.remove(row.text.split())
-
-    expected = tail.lexical(["common", "rare"], 10)
+    expected = exact(rows).lexical(["common", "rare"], 10, stats)
 
     assert index.lexical(["common", "rare"], 10, stats)[0] == expected
     assert {position % 2 for position, _ in expected} == {0}
+
+
+def test_longer_texts_in_the_tail_rank_the_sealed_ones(both: Both) -> None:
+    """A greater mean length forgives the long rows, which LanceDB ranks behind hundreds of short ones."""
+    rows = [make(i, "tea" if i % 4 else "tea tea" + " filler" * 8) for i in range(400)]
+    index = both.seal(rows)
+    stats = both.stats.copy()
+    for _ in range(400):
+        stats.add(["long"] * 100)
+    expected = exact(rows).lexical(["tea"], 10, stats)
+
+    assert index.lexical(["tea"], 10, stats)[0] == expected
+    assert {position % 4 for position, _ in expected} == {0}
 
 
 def test_words_find_exactly_the_best_of_many_rows(large: Both) -> None:
@@ -323,6 +335,7 @@ def test_an_old_index_goes_on_while_newer_ones_are_sealed(both: Both, monkeypatc
     thread.join()
 
     assert not failures
+    assert old.verify(), "its files are all there, not only in LanceDB's memory"
     assert (len(old), len(new)) == (300, 398)
     assert (old.current(), new.current()) == (False, True)
     both.agree(1, ["w1", "w2"], 5)
@@ -544,6 +557,16 @@ def test_a_flipped_bit_in_a_large_table_is_noticed_when_the_row_is_returned(
     with pytest.raises(IndexDamaged, match="position 1 does not match its checksum"):
         index.fetch([1])
     assert not index.verify()
+
+
+def test_a_cut_file_of_a_large_table_is_noticed_at_opening(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes are compared even where reading everything would take too long."""
+    monkeypatch.setattr(cache, "_EAGER", 0)
+    both.seal(many(50))
+    (data,) = both.root.rglob("data/*.lance")
+    cut(data)
+
+    assert LanceIndex.open(both.root, KEY) is None
 
 
 def test_a_deleted_directory_is_noticed(both: Both) -> None:

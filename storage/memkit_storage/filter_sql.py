@@ -78,14 +78,19 @@ def _sortable(value: float) -> str:
 # conditions
 
 
-def compile_filter(node: Node) -> str:
-    """The condition of a filter, true or false for each row and never NULL."""
+def compile_filter(node: Node, *, exact: bool = False) -> str:
+    """The condition of a filter: true for the rows that match.
+
+    For others it is false or, where nothing negates it, NULL, which selects as little and keeps an index usable;
+    `exact` rules NULL out.
+    """
     if isinstance(node, Comparison):
-        return f"coalesce({_test(node)}, false)"
+        return f"coalesce({_test(node)}, false)" if exact else f"({_test(node)})"
     if isinstance(node, Not):
-        return f"(NOT {compile_filter(node.part)})"
+        return f"(NOT {compile_filter(node.part, exact=True)})"
     word, empty = (" AND ", "true") if isinstance(node, All) else (" OR ", "false")
-    return f"({word.join(compile_filter(part) for part in node.parts)})" if node.parts else empty
+    parts = [compile_filter(part, exact=exact) for part in node.parts]
+    return f"({word.join(parts)})" if parts else empty
 
 
 def _test(test: Comparison) -> str:

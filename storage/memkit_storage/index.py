@@ -264,14 +264,15 @@ class Index:
             self._thread.start()
 
     def _is_due(self) -> bool:
-        if not lance.available():
-            self._warn_if_large()
-            return False
         if self._tail is None:
-            return self._written >= FIRST_SEAL
-        sealed = len(self._sealed) if self._sealed else 0
-        due = min(max(sealed // SEAL_SHARE, SEAL_MIN), SEAL_MAX) if sealed else FIRST_SEAL
-        return len(self._tail) >= due or len(self._dead) > max(DEAD_MAX, sealed // SEAL_SHARE)
+            grown = self._written >= FIRST_SEAL
+        else:
+            sealed = len(self._sealed) if self._sealed else 0
+            due = min(max(sealed // SEAL_SHARE, SEAL_MIN), SEAL_MAX) if sealed else FIRST_SEAL
+            grown = len(self._tail) >= due or len(self._dead) > max(DEAD_MAX, sealed // SEAL_SHARE)
+        if grown and not lance.available():
+            self._warn_if_large()
+        return grown and lance.available()
 
     def _warn_if_large(self) -> None:
         if self._store.catalog.alive_count > EXACT_MAX:
@@ -284,7 +285,11 @@ class Index:
     def _seal_quietly(self) -> None:
         try:
             self.seal()
-        except (IndexBusy, IndexDamaged, OSError) as error:  # derived data: a search stays exact without it
+        except IndexBusy:  # another process seals: use what it has sealed, or try again after the next write
+            with self._store.lock:
+                if self._sealed is None or not self._sealed.current():
+                    self.reset()
+        except (IndexDamaged, OSError) as error:  # derived data: a search stays exact without it
             warnings.warn(f"the search index could not be written ({error}); searches stay exact", stacklevel=2)
 
     def seal(self) -> None:
@@ -309,7 +314,7 @@ class Index:
         with self._store.lock:
             if self._tail is tail and self._key() == key:
                 self._sealed = sealed
-                self._dead -= dead
+                self._dead = set(self._store.catalog.died_after(watermark).tolist())  # also those that ended meanwhile
                 tail.drop(watermark)
 
     def rebuild(self) -> None:
@@ -346,8 +351,11 @@ class Index:
             return not any(self._cache.glob(f"{self._store.log.header.file_id.hex()}-*"))
 
     def _discard(self) -> None:
+        """Start again; from the log alone, unless another process has sealed a newer table meanwhile."""
+        stale = self._sealed is not None and not self._sealed.current()
         self.reset()
-        shutil.rmtree(self._root, ignore_errors=True)
+        if not stale:
+            shutil.rmtree(self._root, ignore_errors=True)
 
     def _join(self) -> None:
         if self._thread is not None and self._thread is not threading.current_thread():

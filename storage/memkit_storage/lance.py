@@ -349,3 +349,6 @@ def _trusted(failure: str) -> Iterator[None]:
         raise
     except Exception as error:  # Lance raises RuntimeError, ValueError, OSError and Arrow's errors alike
         raise IndexDamaged(f"{failure}: {error}") from error
+
+
+__all__ = ["IndexBusy", "IndexDamaged", "IndexKey", "LanceIndex", "available"]

@@ -154,40 +154,55 @@ def matrix(column: Any) -> Vector:
     return np.asarray(flat, np.float32).reshape(len(column), -1)
 
 
-def _batch_rows(value: dict[str, Any], first: int) -> list[Row]:
-    table = from_ipc(value["arrow"])
-    vectors = matrix(table["vector"])
-    names = (
-        "seq",
-        "id",
-        "text",
-        "user_id",
-        "agent_id",
-        "run_id",
-        "metadata",
-        "occurred",
-        "created",
-        "updated",
-    )
-    columns = [table[name].to_pylist() for name in names]
-    return [
-        Row(
-            id=id_,
-            text=text,
-            vector=vectors[i],
-            user_id=user,
-            agent_id=agent,
-            run_id=run,
-            metadata=msgpack.unpackb(meta, raw=False, strict_map_key=False) if meta else {},
-            occurred_us=occurred,
-            created_us=created,
-            updated_us=updated,
-            position=first + seq,
-        )
-        for i, (seq, id_, text, user, agent, run, meta, occurred, created, updated) in enumerate(
-            zip(*columns, strict=True)
-        )
-    ]
+_BATCH_COLUMNS = (
+    "seq", "id", "text", "user_id", "agent_id", "run_id", "metadata", "occurred", "created", "updated",
+)  # fmt: skip
+
+
+class Batch(Sequence[Event]):
+    """The rows of a batch frame, decoded when they are asked for: one by one at first, then all at once."""
+
+    def __init__(self, value: dict[str, Any], first: int) -> None:
+        self._table = from_ipc(value["arrow"])
+        self._first = first
+        self._singles = 4
+        self._all: list[Row] | None = None
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, slot: Any) -> Any:
+        if self._all is None and isinstance(slot, int) and self._singles and 0 <= slot < len(self):
+            self._singles -= 1
+            return self._rows(slot, 1)[0]
+        return self.rows()[slot]
+
+    def rows(self) -> list[Row]:
+        """All of them."""
+        if self._all is None:
+            self._all = self._rows(0, len(self))
+        return self._all
+
+    def _rows(self, start: int, count: int) -> list[Row]:
+        part = self._table.slice(start, count)
+        vectors = matrix(part["vector"])
+        columns = zip(*(part[name].to_pylist() for name in _BATCH_COLUMNS), strict=True)
+        return [
+            Row(
+                id=id_,
+                text=text,
+                vector=vectors[i],
+                user_id=user,
+                agent_id=agent,
+                run_id=run,
+                metadata=msgpack.unpackb(meta, raw=False, strict_map_key=False) if meta else {},
+                occurred_us=occurred,
+                created_us=created,
+                updated_us=updated,
+                position=self._first + seq,
+            )
+            for i, (seq, id_, text, user, agent, run, meta, occurred, created, updated) in enumerate(columns)
+        ]
 
 
 # frames
@@ -251,7 +266,7 @@ def _delete(deletes: Sequence[Delete], first: int) -> Append:
     return FrameType.DELETE, pack(value), deletes[-1].position - first + 1
 
 
-def decode_events(frame: Frame) -> list[Event]:
+def decode_events(frame: Frame) -> Sequence[Event]:
     """The rows or deletions that a frame records; none for a note.
 
     Raises:
@@ -265,7 +280,7 @@ def decode_events(frame: Frame) -> list[Event]:
         if kind == FrameType.PUT:
             return [_row(value, first)]
         if kind == FrameType.BATCH:
-            return list(_batch_rows(value, first))
+            return Batch(value, first)
         columns = zip(value["ids"], value["times"], value["seq"], strict=True)
         return [Delete(id_, time_us, first + seq) for id_, time_us, seq in columns]
     except (KeyError, TypeError, ValueError, OSError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -41,7 +41,7 @@ from memkit_storage.scan import Cursor, Damage, Frame
 
 CHECKPOINT_EVENTS = 4096  # a scan of that many frames costs about 30 ms at opening
 CHECKPOINT_ON_CLOSE = 256
-_FRAME_CACHE = 512
+_FRAME_CACHE = 256
 
 
 class Listener(Protocol):
@@ -95,7 +95,7 @@ class Store:
         self._note_offsets: list[int] = []
         self._vectors: dict[int, Place] = {}  # position -> place in a VECTORS frame, after an embedder change
         self._staged: dict[int, dict[int, Place]] = {}  # the same for epochs that no CONFIG has put in force yet
-        self._frames: OrderedDict[int, list[Event] | Vector] = OrderedDict()
+        self._frames: OrderedDict[int, Sequence[Event] | Vector] = OrderedDict()
         self._checkpoint, self._checkpointed = 0, 0
         self._warned = 0
         self._load_checkpoints()
@@ -216,7 +216,7 @@ class Store:
         """
         place = self.catalog.place(index)
         events = self._decoded(place.offset)
-        if not isinstance(events, list) or place.slot >= len(events) or not isinstance(events[place.slot], Row):
+        if isinstance(events, np.ndarray) or place.slot >= len(events) or not isinstance(events[place.slot], Row):
             raise CorruptRecord(f"no version at byte {place.offset}", path=str(self.log.path), offset=place.offset)
         row = events[place.slot]
         assert isinstance(row, Row)
@@ -230,12 +230,12 @@ class Store:
         assert isinstance(vectors, np.ndarray)
         return np.asarray(vectors[place.slot], np.float32)
 
-    def _decoded(self, offset: int) -> list[Event] | Vector:
+    def _decoded(self, offset: int) -> Sequence[Event] | Vector:
         if offset in self._frames:
             self._frames.move_to_end(offset)
             return self._frames[offset]
         frame = self.log.read(offset)
-        decoded: list[Event] | Vector
+        decoded: Sequence[Event] | Vector
         if frame.header.type == FrameType.VECTORS:
             decoded = matrix(from_ipc(unpack(frame)["arrow"])["vector"])
         else:
