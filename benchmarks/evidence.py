@@ -28,9 +28,14 @@ def main() -> None:
     for i, one in enumerate(conversations):
         other = [question.text for question in conversations[i - 1].questions][:EACH]
         own = [question.text for question in one.questions][:EACH]
-        with tempfile.TemporaryDirectory() as folder, Memory(f"{folder}/a.mem", cache_dir=folder, durability="os") as memory:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Memory(f"{folder}/a.mem", cache_dir=folder, durability="os") as memory,
+        ):
             memory.add([turn.message() for turn in one.turns])
-            shares = [100 * sum(memory.recall(q).evidence for q in asked) / len(asked) for asked in (own, other, foreign)]
+            shares = [
+                100 * sum(memory.recall(q).evidence for q in asked) / len(asked) for asked in (own, other, foreign)
+            ]
         print(f"{one.name:<12} {shares[0]:8.1f} {shares[1]:12.1f} {shares[2]:8.1f}", flush=True)
 
 

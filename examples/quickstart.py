@@ -47,8 +47,8 @@ def tour(folder: Path) -> None:
     before = datetime.now(UTC)
     ana.update(home.id, "I moved from Lisbon to Porto.")
     print([change.kind for change in ana.history(home.id)])
-    print("then:", memory.at(before).get(home.id).text)
-    print("now: ", memory.get(home.id).text)
+    print("then:", [item.text for item in memory.at(before).list().items])
+    print("now: ", [item.text for item in ana.list().items])
 
     # one user's part moves as one file
     print(ana.export(folder / "ana.mem"), "items exported")

@@ -182,7 +182,7 @@ def _message(value: Any, source: Source, conversation: str, scopes: Mapping[str,
         return None
     return replace(
         draft,
-        id=_message_id(source, conversation, draft.id, draft.text),
+        id=_message_id(source, conversation, draft.id, draft.text, scopes),
         metadata={**draft.metadata, "source": source.name},
         user_id=scopes.get("user_id"),
         agent_id=scopes.get("agent_id"),
@@ -190,8 +190,17 @@ def _message(value: Any, source: Source, conversation: str, scopes: Mapping[str,
     )
 
 
-def _message_id(source: Source, conversation: str, own: str | None, text: str) -> str:
-    return source.new_id(conversation, text) if own is None else source.claim(f"{conversation}/{own}", text)
+def _message_id(
+    source: Source, conversation: str, own: str | None, text: str, scopes: Mapping[str, str] | None = None
+) -> str:
+    if own is not None:
+        return source.claim(f"{conversation}/{own}", text)
+    return _made_id(source, scopes or {}, conversation, text)
+
+
+def _made_id(source: Source, scopes: Mapping[str, str], *about: str) -> str:
+    """With the scopes in it: an id stays in its scope, whatever equal text another scope gains or loses."""
+    return source.new_id(*about, *(f"{name}={scopes[name]}" for name in SCOPE_FIELDS if name in scopes))
 
 
 def _conversation(value: Object, source: Source) -> Made:
@@ -213,14 +222,14 @@ def _row(value: Object, source: Source) -> Made:
 
 def _row_draft(value: Object, source: Source) -> Draft:
     text, when, id_ = check_text(value["text"]), value.get("occurred_at"), value.get("id")
-    metadata = value.get("metadata")
+    metadata, scopes = value.get("metadata"), _scopes(value)
     check_metadata({} if metadata is None else metadata)
     return Draft(
         text,
-        id=source.new_id(text) if id_ is None else own_id(id_, "id"),
+        id=_made_id(source, scopes, text) if id_ is None else own_id(id_, "id"),
         metadata=dict(metadata or {}),
         occurred_at=None if when is None else moment(when, "occurred_at"),
-        **_scopes(value),
+        **scopes,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memkit.cli_options import json_object
 from memkit.errors import InvalidInput
-from memkit.ingest import Draft, check_metadata, drafts
+from memkit.ingest import Draft, check_metadata, drafts, read
 from memkit.memory import Memory
 from memkit_storage.times import parse_time
 
@@ -78,3 +78,13 @@ def write(
             f"interrupted; {len(ids)} of {len(entries)} are in the file; the same command again adds the rest"
         ) from None
     return ids, len(new)
+
+
+def records(paths: Sequence[Path], broken: list[str] | None) -> list[Draft]:
+    """What files and directories hold; with a list, broken records are named there and left out."""
+    if broken is None:
+        return [draft for path in paths for draft in read(path)]
+    found: list[Draft] = []
+    for path in paths:
+        found += read(path, on_error="skip", on_problem=lambda problem: broken.append(str(problem)))
+    return found

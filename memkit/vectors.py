@@ -154,4 +154,3 @@ def _info(config: dict[str, Any]) -> EmbedderInfo:
         dim=config["dim"],
         probe=None if probe is None else np.frombuffer(probe, "<f4").reshape(2, -1),
     )
-

@@ -411,6 +411,17 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(memory, tmp_path):
     assert sorted(item.text for item in memory.list().items) == ["ok", "ok", "the blue one", "the red one"]
 
 
+@pytest.mark.parametrize("key", ["text", "content"])
+def test_equal_texts_of_two_users_keep_their_ids_in_any_order(tmp_path, key):
+    lines = [{"role": "user", key: "ok", "user_id": user} for user in ("ana", "ben")]
+    first, again = (
+        {draft.user_id: draft.id for draft in read(write(tmp_path / "c.jsonl", "\n".join(map(json.dumps, order))))}
+        for order in (lines, lines[::-1])
+    )
+    assert first == again
+    assert len(set(first.values())) == 2
+
+
 def test_an_id_that_stands_for_two_texts_is_refused(tmp_path):
     messages = [{"role": "user", "content": text, "id": "1"} for text in ("x", "x", "y")]
     path = write(tmp_path / "c.json", {"id": "c", "messages": messages})

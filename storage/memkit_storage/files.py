@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memkit_storage.errors import MemkitError, ReadOnly, StorageFailed
@@ -100,6 +100,12 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def discard(draft: Path) -> None:
+    """Delete a file that was not finished; on a disk that refuses even that, the first error is the one to tell."""
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -140,9 +140,9 @@ class Index:
         try:
             return self._search(vector, terms, k, where)
         except IndexDamaged as error:
-            warnings.warn(f"the search index was damaged ({error}) and is made anew from the log", stacklevel=4)
             with self._store.lock:
-                self._discard()
+                if self._discard():
+                    warnings.warn(f"the search index was damaged ({error}) and is made anew from the log", stacklevel=4)
             return self._search(vector, terms, k, where)
 
     def _search(self, vector: Vector | None, terms: list[str], k: int, where: Filter | None) -> Found:
@@ -300,6 +300,8 @@ class Index:
             IndexDamaged: LanceDB refused.
         """
         with self._store.lock:
+            if self._sealed is not None and not self._sealed.current():
+                self.reset()  # another handle has sealed, or made the table anew: go on from what is there
             tail = self._open()
             if tail is None or not (len(tail) or self._dead):
                 return
@@ -350,12 +352,13 @@ class Index:
                 shutil.rmtree(root, ignore_errors=True)
             return not any(self._cache.glob(f"{self._store.log.header.file_id.hex()}-*"))
 
-    def _discard(self) -> None:
-        """Start again; from the log alone, unless another process has sealed a newer table meanwhile."""
+    def _discard(self) -> bool:
+        """Start again; from the log alone (True), unless another process has sealed a newer table meanwhile."""
         stale = self._sealed is not None and not self._sealed.current()
         self.reset()
         if not stale:
             shutil.rmtree(self._root, ignore_errors=True)
+        return not stale
 
     def _join(self) -> None:
         if self._thread is not None and self._thread is not threading.current_thread():

@@ -100,7 +100,8 @@ class Store:
         self._warned = 0
         self._load_checkpoints()
         self._follow()
-        self.log.check_tail()
+        for frame in self.log.check_tail():
+            self._apply(frame)
         self._warn()
 
     def _load_checkpoints(self) -> None:
