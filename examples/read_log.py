@@ -44,12 +44,7 @@ def events(path):
             yield value["id"], value["updated"], first, value
         elif kind == 2:
             for row in pa.ipc.open_stream(value["arrow"]).read_all().to_pylist():
-                yield (
-                    row["id"],
-                    row["updated"],
-                    first + row["seq"],
-                    row | {"metadata": msgpack.unpackb(row["metadata"] or b"\x80")},
-                )
+                yield row["id"], row["updated"], first + row["seq"], row | {"metadata": msgpack.unpackb(row["metadata"] or b"\x80")}
         elif kind == 3:
             for id_, time, seq in zip(value["ids"], value["times"], value["seq"], strict=True):
                 yield id_, time, first + seq, None
@@ -60,7 +55,5 @@ for id_, *event in events(sys.argv[1]):
     present[id_] = max(present.get(id_, [-1, -1, None]), event, key=lambda one: one[:2])
 for id_, (time, position, row) in sorted(present.items(), key=lambda item: item[1][1]):
     if row:
-        fields = {
-            name: row.get(name) for name in ("text", "user_id", "agent_id", "run_id", "occurred", "created", "metadata")
-        }
+        fields = {name: row.get(name) for name in ("text", "user_id", "agent_id", "run_id", "occurred", "created", "metadata")}
         print(json.dumps({"id": id_, "position": position, "updated": time} | fields))
