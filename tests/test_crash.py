@@ -13,29 +13,61 @@ import time
 from pathlib import Path
 
 import pytest
-from storage_support import make_row, put, quiet, sample, texts
+from storage_support import CHILD, make_row, pieces, put, quiet, sample, texts
+from support import embed
 
-from memkit.errors import DamageWarning, MemkitError, StorageFailed
+from memkit import Memory
+from memkit.errors import CorruptRecord, MemkitError, NotAMemory, StorageFailed
+from memkit_storage import store as store_module
+from memkit_storage.format import FrameType
 from memkit_storage.log import Log
+from memkit_storage.records import decode_events
+from memkit_storage.rows import Row
+from memkit_storage.scan import Frame
 from memkit_storage.store import Store
 from memkit_storage.verify import repair, verify
 
-HERE = Path(__file__).parent
-PATHS = os.pathsep.join(str(HERE.parent / part) for part in (".", "storage", "tests"))
+
+@pytest.fixture(params=["frames", "checkpoints"])
+def made(request, tmp_path, monkeypatch):
+    """A file with single rows, a batch, an update and a deletion; in the second case also with three checkpoints."""
+    if request.param == "checkpoints":
+        monkeypatch.setattr(store_module, "CHECKPOINT_EVENTS", 10)
+        monkeypatch.setattr(store_module, "CHECKPOINT_ON_CLOSE", 1)
+    sample(tmp_path / "a.mem")
+    return Made(tmp_path / "a.mem")
 
 
-@pytest.fixture
-def made(tmp_path):
-    """(path, bytes, every text that any version of an item ever had)."""
-    path = tmp_path / "a.mem"
-    sample(path)
-    store = Store(path)
-    ever: dict[str, set[str]] = {}
-    for i in range(len(store.catalog)):
-        if not store.catalog.is_delete(i):
-            ever.setdefault(store.catalog.id(i), set()).add(store.row(i).text)
-    store.close()
-    return path, path.read_bytes(), ever
+class Made:
+    """What a file holds, and what it holds up to each frame."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.data, self.frames = path, path.read_bytes(), pieces(path)
+        self.ever: dict[str, set[str]] = {}  # every text that an item ever had
+        self.ids: list[set[str]] = []  # of each frame
+        self.until: list[tuple[int, dict[str, str]]] = [(4096, {})]  # living items after each frame
+        for piece in self.frames:
+            events = list(decode_events(Frame(piece.offset, piece.header, piece.payload)))
+            self.ids.append({event.id for event in events})
+            living = dict(self.until[-1][1])
+            for event in events:
+                if isinstance(event, Row):
+                    living[event.id] = event.text
+                    self.ever.setdefault(event.id, set()).add(event.text)
+                else:
+                    del living[event.id]
+            self.until.append((piece.end, living))
+        self.whole = self.until[-1][1]
+
+    def before(self, cut: int) -> dict[str, str]:
+        """Living items of the frames that end at or before a byte."""
+        return [living for end, living in self.until if end <= cut][-1]
+
+    def hurt(self, at: int) -> set[str]:
+        """Ids in the frame that holds a byte."""
+        return next(
+            (ids for piece, ids in zip(self.frames, self.ids, strict=True) if piece.offset <= at < piece.end), set()
+        )
 
 
 def read(path: Path) -> tuple[dict[str, str], bool]:
@@ -49,53 +81,121 @@ def read(path: Path) -> tuple[dict[str, str], bool]:
 
 
 def test_a_file_cut_at_any_byte_gives_a_prefix_and_says_so(made):
-    path, data, ever = made
-    seen = []
-    for cut in range(4096, len(data)):
-        path.write_bytes(data[:cut])
-        got, reported = read(path)
-        assert reported, cut
-        assert all(text in ever[id_] for id_, text in got.items())
-        assert not verify(path).ok
-        seen.append(len(got))
-    assert seen[0] == 0
-    assert max(seen) == 26
+    step = 1 if len(made.data) < 10_000 else 3
+    for cut in [*range(4096, len(made.data) - 600, step), *range(len(made.data) - 600, len(made.data))]:
+        made.path.write_bytes(made.data[:cut])
+        assert read(made.path) == (made.before(cut), True), cut
+        assert "lost" in {damage.kind for damage in verify(made.path).damage}, cut
+    assert len(made.before(len(made.data))) == 25
+
+
+def test_a_file_without_heads_cut_at_any_byte_gives_a_prefix(made):
+    """As a killed process leaves it. A cut between frames cannot be seen: nothing witnessed what came after."""
+    borders = {end for end, _ in made.until}
+    for cut in range(4096, len(made.data), 3 if len(made.data) < 10_000 else 11):
+        made.path.write_bytes(made.data[:512] + bytes(584) + made.data[1096:cut])
+        assert read(made.path) == (made.before(cut), cut not in borders), cut
+        assert [d.kind for d in verify(made.path).damage] == ([] if cut in borders else ["torn"]), cut
+
+
+def test_a_file_cut_in_its_header_is_refused_and_left_alone(made):
+    for cut in [1, 7, 8, 10, 91, 92, 512, 583, 584, 1100, 2139, 2140, 4095]:
+        made.path.write_bytes(made.data[:cut])
+        with pytest.raises(NotAMemory):
+            Store(made.path)
+        assert made.path.read_bytes() == made.data[:cut]
 
 
 def test_a_cut_file_is_written_on_and_remembers_the_cut(made):
-    path, data, _ = made
-    for cut in range(4096, len(data), 29):
-        path.write_bytes(data[:cut])
-        with pytest.warns(DamageWarning, match="acknowledged"):
-            store = Store(path, durability="os")
-        before = texts(store)
+    cuts = {*range(4096, len(made.data), 37), *(end + n for end, _ in made.until for n in (-1, 0, 1))}
+    for cut in sorted(cut for cut in cuts if 4096 <= cut < len(made.data)):
+        made.path.write_bytes(made.data[:cut])
+        with quiet():
+            store = Store(made.path, durability="os")
+        assert any("acknowledged" in str(damage) for damage in store.log.damage)
         put(store, make_row("new"))
-        store.close()
-        report = verify(path)
-        assert report.ok, report.damage
-        assert read(path) == ({**before, "new": "text of new"}, False)
+        (note,) = [value for kind, value in store.notes if kind == FrameType.REPAIR]
+        start = max(end for end, _ in made.until if end <= cut)
+        assert note["lost"] == [start, len(made.data) - start]
+        assert note["cut"] == ([start, cut - start] if cut > start else [])
+        if cut % 2:
+            store.close()
+        else:
+            store.log.close()  # as if killed
+        report = verify(made.path)
+        assert report.ok, (cut, report.damage)
+        assert [damage.kind for damage in report.noted] == ["lost"]
+        assert read(made.path) == ({**made.before(cut), "new": "text of new"}, False), cut
 
 
-def test_every_flipped_bit_is_found_and_no_answer_is_wrong(made):
-    path, data, ever = made
+def flip(made: Made, at: int, bit: int) -> None:
+    """Flip one bit of the file: verify finds it, other items are as they were, and no text is wrong."""
+    broken = bytearray(made.data)
+    broken[at] ^= 1 << bit
+    made.path.write_bytes(broken)
+    with quiet():
+        assert not verify(made.path).ok, (at, bit)
+        store = Store(made.path)
+    hurt = made.hurt(at)
+    got = texts_of(store, made)
+    store.log.close()
+    assert {i: t for i, t in got.items() if i not in hurt} == {i: t for i, t in made.whole.items() if i not in hurt}
+    assert all(got[id_] in made.ever[id_] for id_ in hurt & got.keys()), (at, bit)
+
+
+def texts_of(store: Store, made: Made) -> dict[str, str]:
+    """By listing, and the same by id where an item can be read."""
+    with quiet():
+        found = texts(store)
+        for id_ in made.ever:
+            try:
+                row = store.get(id_)
+            except CorruptRecord:
+                assert id_ not in found
+                continue
+            assert (row.text if row else None) == found.get(id_)
+    return found
+
+
+def test_every_flipped_bit_is_found_and_costs_only_its_frame(made):
     rng = random.Random(7)
-    for at in [*range(92), *(rng.randrange(len(data)) for _ in range(600))]:
+    places = {*range(0, 92, 3), *range(512, 584, 5), *range(2048, 2140, 7), 300, 1023, 1096, 4095}
+    for piece in made.frames:  # its header, the first bytes of its payload, and its padding
+        places |= {piece.offset + n for n in (0, 4, 5, 6, 8, 16, 20, 24, 40, 70, 96, 100, 104, 105)} | {piece.end - 1}
+    places |= {rng.randrange(len(made.data)) for _ in range(300)}
+    for at in sorted(places):
+        flip(made, at, rng.randrange(8))
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_anywhere_is_found_and_costs_only_its_frame(made):
+    rng = random.Random(8)
+    for at in range(rng.randrange(2), len(made.data), 2 if len(made.data) < 10_000 else 5):
+        flip(made, at, rng.randrange(8))
+
+
+def test_a_memory_with_a_flipped_bit_answers_nothing_wrong(tmp_path):
+    """Through the front door: search, get and list, with an index that was made before the damage."""
+    path = tmp_path / "a.mem"
+    options = {"embedder": embed, "cache_dir": tmp_path / "cache", "durability": "os"}
+    with Memory(path, **options) as memory:
+        memory.add([f"note {i} on apples" for i in range(20)])
+        right = {item.id: item for item in memory.add(["red apples", "green apples"]) + memory.list().items}
+        memory.lance()
+    data, rng = path.read_bytes(), random.Random(9)
+    for _ in range(60):
         broken = bytearray(data)
-        broken[at] ^= 1 << rng.randrange(8)
+        broken[rng.randrange(4096, len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(broken)
-        try:
-            with quiet():
-                assert not verify(path).ok, at
-            got, _ = read(path)
-        except MemkitError:
-            assert at < 92, at  # an unreadable file header; everything else opens
-            continue
-        assert all(text in ever[id_] for id_, text in got.items()), at
+        with quiet(), Memory(path, **options) as memory:
+            seen = memory.list().items + memory.search("apples", limit=50) + memory.search("red", mode="text")
+            assert not memory.verify().ok
+        for item in seen:
+            assert (item.text, item.created_at) == (right[item.id].text, right[item.id].created_at)
 
 
 def test_damage_in_the_middle_costs_only_the_damaged_frame(made):
-    path, data, _ = made
-    whole, _ = read(path)
+    path, data, whole = made.path, made.data, made.whole
     offset = data.index(b"text of s3")
     path.write_bytes(data[:offset] + b"TEXT" + data[offset + 4 :])
     got, reported = read(path)
@@ -115,8 +215,7 @@ def test_damage_in_the_middle_costs_only_the_damaged_frame(made):
 
 @pytest.mark.parametrize("tail", [bytes(4096), b"garbage " * 100, b"MKF1" * 50])
 def test_a_foreign_tail_is_reported_and_cut_by_the_next_writer(made, tail):
-    path, data, _ = made
-    whole, _ = read(path)
+    path, data, whole = made.path, made.data, made.whole
     path.write_bytes(data + tail)
     assert read(path) == (whole, True)
     assert path.read_bytes() == data + tail  # a reader never writes
@@ -129,16 +228,14 @@ def test_a_foreign_tail_is_reported_and_cut_by_the_next_writer(made, tail):
 
 
 def test_frames_of_another_file_are_not_valid_here(made, tmp_path):
-    path, data, _ = made
-    whole, _ = read(path)
+    path, data, whole = made.path, made.data, made.whole
     sample(tmp_path / "other.mem")
     path.write_bytes(data + (tmp_path / "other.mem").read_bytes()[4096:])
     assert read(path) == (whole, True)
 
 
 def test_lost_heads_cost_nothing_but_time(made):
-    path, data, _ = made
-    whole, _ = read(path)
+    path, data, whole = made.path, made.data, made.whole
     path.write_bytes(data[:512] + bytes(1024) + data[1536:])
     assert read(path) == (whole, False)
 
@@ -162,7 +259,7 @@ while True:
 def start(path: Path, name: str, durability: str = "os") -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), name, durability],
-        env={**os.environ, "PYTHONPATH": PATHS},
+        env=CHILD,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -195,7 +292,7 @@ def kill_writers(path: Path, rounds: int, seed: int, durability: str) -> int:
 
 
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path):
-    assert kill_writers(tmp_path / "a.mem", 6, 1, "os") > 6
+    assert kill_writers(tmp_path / "a.mem", 10, 1, "os") > 10
 
 
 @pytest.mark.slow
@@ -235,7 +332,7 @@ def test_a_full_disk_is_reported_and_changes_nothing(tmp_path, room):
     path = tmp_path / "a.mem"
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(path), str(room)],
-        env={**os.environ, "PYTHONPATH": PATHS},
+        env=CHILD,
         capture_output=True,
         text=True,
         check=False,
@@ -244,6 +341,56 @@ def test_a_full_disk_is_reported_and_changes_nothing(tmp_path, room):
     assert "free some space" in done.stdout
     assert verify(path).ok
     assert read(path) == ({"before": "text of before", "after": "text of after"}, False)
+
+
+DISK = """
+import sys
+from storage_support import make_row, put, texts
+from memkit.errors import StorageFailed
+from memkit_storage.rewrite import compact
+from memkit_storage.store import Store
+folder = sys.argv[1]
+store, written, refused = Store(f"{folder}/a.mem"), {}, 0
+for i in range(150):
+    rows = [make_row(f"{i}-{n}", f"{i} " * 40) for n in range(1 + i % 9)]
+    try:
+        put(store, *rows)
+    except StorageFailed as error:
+        assert "free some space" in str(error), error
+        refused += 1
+        assert refused % 10 != 1 or texts(store) == written
+    else:
+        written |= {row.id: row.text for row in rows}
+assert 10 < refused < 140, refused
+try:
+    compact(store)
+except StorageFailed:
+    pass
+assert texts(store) == written
+store.close()
+open(f"{folder}/ballast", "w").close()  # there is space again
+store = Store(f"{folder}/a.mem")
+assert texts(store) == written
+put(store, make_row("after"))
+store.close()
+"""
+
+
+def test_a_disk_that_is_really_full_is_reported_and_loses_nothing(tmp_path):
+    """A file system in memory with room for some dozens of writes; it needs the right to mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this process may not mount a file system")
+    try:
+        (disk / "ballast").write_bytes(bytes(100_000))
+        code = [sys.executable, "-c", DISK, str(disk)]
+        done = subprocess.run(code, env=CHILD, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert verify(disk / "a.mem").ok
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_failed_sync_is_not_an_acknowledgement(tmp_path, monkeypatch):
@@ -262,8 +409,7 @@ def test_a_failed_sync_is_not_an_acknowledgement(tmp_path, monkeypatch):
 
 
 def test_a_read_only_file_is_read_and_not_written(made, monkeypatch):
-    path, _, _ = made
-    whole, _ = read(path)
+    path, whole = made.path, made.whole
     opened = os.open
 
     def only_reading(name, flags, *more, **options):
@@ -280,7 +426,7 @@ def test_a_read_only_file_is_read_and_not_written(made, monkeypatch):
 
 
 def test_a_removed_file_is_not_written_into_the_void(made):
-    path, _, _ = made
+    path = made.path
     store = Store(path)
     shutil.move(path, path.with_suffix(".away"))
     with pytest.raises(StorageFailed, match="removed"):

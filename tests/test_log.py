@@ -195,7 +195,7 @@ def test_a_frame_of_another_file_in_the_middle_is_a_hole(tmp_path):
         store = Store(one)
         assert texts(store) == expected
         store.close()
-    assert [(d.kind, d.offset, d.length) for d in verify(one).damage] == [("hole", at, len(foreign))]
+    assert ("hole", at, len(foreign)) in [(d.kind, d.offset, d.length) for d in verify(one).damage]
 
 
 # a file that changes under an open log
@@ -255,9 +255,9 @@ def test_a_foreign_file_in_its_place_is_refused_and_never_written(tmp_path):
     (tmp_path / "b").write_bytes(b"something else entirely" * 1000)
     (tmp_path / "b").replace(path)
     for _ in range(3):
-        with pytest.raises(Exception, match="not a .mem file"):
+        with pytest.raises(Exception, match="is not a"):
             put(store, make_row("x"))
-        with pytest.raises(Exception, match="not a .mem file"):
+        with pytest.raises(Exception, match="is not a"):
             store.refresh()
     assert path.read_bytes() == b"something else entirely" * 1000
     store.log.close()
@@ -283,9 +283,12 @@ def test_a_forked_child_notices_that_its_parent_compacted(tmp_path, rows):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.read(reading, 1)
-        put(store, make_row("child"))
-        os._exit(0 if "child" in texts(store) else 1)
+        try:
+            os.read(reading, 1)
+            put(store, make_row("child"))
+            os._exit(0 if "child" in texts(store) else 1)
+        finally:
+            os._exit(2)
     compact(store)
     os.write(writing, b"!")
     assert os.waitpid(child, 0)[1] == 0
@@ -409,11 +412,12 @@ def test_all_that_waited_for_a_failed_sync_are_told(monkeypatch):
 def test_each_acknowledged_write_has_been_synced_also_after_a_compaction(tmp_path, monkeypatch):
     """Bytes are counted from the start of a file: a sync of the old file says nothing of the new one."""
     store, synced = Store(tmp_path / "a.mem"), []
-    put(store, *(make_row(f"x{i}", "word " * 200) for i in range(7)))
+    for i in range(30):
+        put(store, make_row(f"x{i}", "word " * 200))
     end = store.log.cursor.offset
-    compact(store)
+    assert compact(store).after < end - 10_000
     store.log.commit(end)  # a thread that wrote before the compaction and comes to its commit only now
-    monkeypatch.setattr(files, "sync", lambda fd: synced.append(fd))
+    monkeypatch.setattr(files, "sync", synced.append)
     for i in range(3):
         put(store, make_row(f"y{i}"))
         assert len(synced) == i + 1
@@ -462,7 +466,7 @@ def test_a_forged_unlinked_frame_is_applied_and_reported(tmp_path):
     sample(path)
     forger = Forger(path)
     i = forger.find(b"text of s3")
-    forger.frames[i] = forger.forged(forger.frames[i], forger.frames[i][104:].rstrip(b"\0").replace(b"text", b"TEXT"))
+    forger.frames[i] = forger.forged(forger.frames[i], forger.payload(i).replace(b"text of", b"TEXT of"))
     forger.write()
     with pytest.warns(UserWarning, match="does not follow"):
         store = Store(path)

@@ -16,6 +16,7 @@ from memkit_storage.errors import FormatTooNew, NotAMemory
 MAGIC = b"\x89MEM\r\n\x1a\n"
 MAJOR, MINOR = 1, 0
 HEADER_SIZE = 4096
+COPY_OFFSET = 2048  # of the second copy of the identity, the first 92 bytes
 SLOT_OFFSETS = (512, 1024)
 FRAME_MAGIC = b"MKF1"
 FRAME_HEADER_SIZE = 104
@@ -29,6 +30,7 @@ KNOWN_READ_ONLY_COMPATIBLE = 0
 IGNORABLE = 0b10  # frame flag: a reader that does not know the type may skip the frame
 
 _HEADER = struct.Struct("<8sHHIIIII16sQ32s")  # 88 bytes, then crc32
+IDENTITY_SIZE = _HEADER.size + 4
 _SLOT = struct.Struct("<4sIQQQQ32s")  # magic, crc, sequence, end, position, checkpoint, chain
 _FRAME = struct.Struct("<4sBBHQIIQ32s32sII")
 
@@ -66,7 +68,7 @@ class Header:
         return zlib.crc32(self.genesis)
 
     def encode(self) -> bytes:
-        """4096 bytes: identity, checksum, and two empty head slots."""
+        """4096 bytes: identity and checksum, twice, and two empty head slots."""
         body = _HEADER.pack(
             MAGIC,
             self.major,
@@ -80,36 +82,53 @@ class Header:
             self.created_us,
             self.genesis,
         )
-        return (body + struct.pack("<I", zlib.crc32(body))).ljust(HEADER_SIZE, b"\0")
+        identity = body + struct.pack("<I", zlib.crc32(body))
+        return (identity.ljust(COPY_OFFSET, b"\0") + identity).ljust(HEADER_SIZE, b"\0")
 
 
 def decode_header(data: bytes, path: str) -> Header:
-    """Parse the first 4096 bytes of a file.
+    """Parse the first 4096 bytes of a file: the identity at byte 0 or, if that is damaged, its copy.
 
     Raises:
         NotAMemory: these are the bytes of something else, or of a header damaged beyond use.
         FormatTooNew: a newer major version, or an incompatible feature.
     """
-    if data[: len(MAGIC)] != MAGIC:
+    sound = next((one for at in (0, COPY_OFFSET) if _is_sound(one := _identity(data, at))), None)
+    if sound is None and data[: len(MAGIC)] != MAGIC:
         raise NotAMemory(_foreign(data, path))
-    if len(data) < _HEADER.size + 4:
+    if len(data) < HEADER_SIZE:
         raise NotAMemory(f"{path}: the header is cut at {len(data)} bytes; restore the file from a copy")
+    if sound is None:
+        raise NotAMemory(f"{path}: the file header is damaged (checksum); restore the file from a copy")
     (_, major, minor, _, incompatible, ro, compatible, generation, file_id, created, genesis) = _HEADER.unpack_from(
-        data
+        sound
     )
     if major > MAJOR:
         raise FormatTooNew(
             f"{path} has format {major}.{minor}; this memkit reads up to {MAJOR}.{MINOR}: upgrade memkit-ai"
         )
-    (crc,) = struct.unpack_from("<I", data, _HEADER.size)
-    if crc != zlib.crc32(data[: _HEADER.size]):
-        raise NotAMemory(f"{path}: the file header is damaged (checksum); restore the file from a copy")
     if incompatible & ~KNOWN_INCOMPATIBLE:
         raise FormatTooNew(
             f"{path} (format {major}.{minor}) uses incompatible features {incompatible:#x}; this memkit "
             f"(format {MAJOR}.{MINOR}) knows {KNOWN_INCOMPATIBLE:#x}: upgrade memkit-ai"
         )
     return Header(file_id, generation, created, genesis, major, minor, incompatible, ro, compatible)
+
+
+def _identity(page: bytes, at: int) -> bytes:
+    return page[at : at + IDENTITY_SIZE]
+
+
+def _is_sound(identity: bytes) -> bool:
+    if len(identity) < IDENTITY_SIZE or identity[: len(MAGIC)] != MAGIC:
+        return False
+    (crc,) = struct.unpack_from("<I", identity, _HEADER.size)
+    return bool(crc == zlib.crc32(identity[: _HEADER.size]))
+
+
+def damaged_identities(page: bytes, header: Header) -> list[int]:
+    """Offsets at which a 4096-byte header page does not hold the identity that was read from it."""
+    return [at for at in (0, COPY_OFFSET) if _identity(page, at) != _identity(header.encode(), 0)]
 
 
 _KNOWN_FILES = {
@@ -127,7 +146,7 @@ def _foreign(data: bytes, path: str) -> str:
     if data[:4] == MAGIC[:4]:
         return f"{path}: line ends were rewritten (a text-mode transfer?); copy the file again in binary mode"
     kind = next((name for magic, name in _KNOWN_FILES.items() if data.startswith(magic)), None)
-    what = f"it is {kind}" if kind else f"it starts with {data[:8].hex(' ')}"
+    what = f"it is {kind}" if kind else f"it starts with {data[:8].hex(' ')}" if data else "it is empty"
     return f"{path} is not a .mem file: {what}; pass a path that memkit wrote, or one that does not exist yet"
 
 
@@ -150,12 +169,12 @@ class Head:
 def decode_heads(header: bytes) -> list[Head]:
     """The valid head slots of a 4096-byte header, newest first."""
     heads = []
-    for offset in SLOT_OFFSETS:
+    for parity, offset in enumerate(SLOT_OFFSETS):
         slot = header[offset : offset + _SLOT.size]
         if len(slot) < _SLOT.size:
             continue
         magic, crc, *fields = _SLOT.unpack(slot)
-        if magic == b"HEAD" and crc == zlib.crc32(slot[8:]):
+        if magic == b"HEAD" and crc == zlib.crc32(slot[8:]) and fields[0] % 2 == parity:
             heads.append(Head(*fields))
     return sorted(heads, key=lambda head: head.sequence, reverse=True)
 
@@ -168,7 +187,7 @@ def damaged_slots(header: bytes) -> list[int]:
 
 def stray_bytes(header: bytes) -> list[int]:
     """Offsets of bytes in the unused parts of a 4096-byte header that are not zero."""
-    used = [(0, _HEADER.size + 4), *((o, o + _SLOT.size) for o in SLOT_OFFSETS)]
+    used = [(o, o + IDENTITY_SIZE) for o in (0, COPY_OFFSET)] + [(o, o + _SLOT.size) for o in SLOT_OFFSETS]
     return [at for at, byte in enumerate(header) if byte and not any(a <= at < b for a, b in used)]
 
 

@@ -6,33 +6,37 @@ One appender at a time (a lock held per append), any number of readers that neve
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from memkit_storage import files
+from memkit_storage.commit import GroupCommit
 from memkit_storage.errors import CorruptRecord, FormatTooNew, NotAMemory, ReadOnly, StorageFailed
 from memkit_storage.format import (
+    COPY_OFFSET,
     FRAME_HEADER_SIZE,
     HEADER_SIZE,
+    IDENTITY_SIZE,
     IGNORABLE,
     KNOWN_READ_ONLY_COMPATIBLE,
     MAJOR,
+    MAX_PAYLOAD,
     MINOR,
     SLOT_OFFSETS,
     FrameType,
     Head,
     Header,
+    damaged_identities,
     decode_frame_header,
     decode_header,
     decode_heads,
     encode_frame,
 )
-from memkit_storage.scan import Cursor, Damage, Frame, scan
+from memkit_storage.scan import Cursor, Damage, Frame, ReadAt, scan
 
 Durability = Literal["fsync", "os"]
 Append = tuple[int, bytes, int]  # frame type, payload, span of positions
@@ -61,20 +65,28 @@ def create(path: Path, header: Header) -> None:
     except OSError as error:
         raise files.failure(error, "create", path) from error
     finally:
-        draft.unlink(missing_ok=True)
+        files.discard(draft)
 
 
 def _publish(draft: Path, path: Path) -> None:
-    if path.exists() and path.stat().st_size == 0:  # an empty file, as tempfile makes them, becomes a memory
-        draft.replace(path)
-        return
     try:
         os.link(draft, path)
     except FileExistsError:
-        return
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            draft.replace(path)
+        _fill(draft, path)
+    except OSError:  # a file system without hard links: claim the name with an empty file
+        path.touch()
+        _fill(draft, path)
+
+
+def _fill(draft: Path, path: Path) -> None:
+    """An empty file, as tempfile makes them, becomes a memory; of several processes at once, by one of them."""
+    fd, _ = _open_file(path)
+    try:
+        with files.locked(fd):
+            if os.fstat(fd).st_size == 0 and os.path.samestat(os.fstat(fd), path.stat()):
+                draft.replace(path)
+    finally:
+        os.close(fd)
 
 
 class Log:
@@ -90,14 +102,15 @@ class Log:
         self.path = Path(os.path.realpath(path))
         self.durability = durability
         self.damage: list[Damage] = []
-        self._commit = _GroupCommit()
         self._fd = -1
         self._check_path(create)
-        self._open()
+        self.reopen()
 
     def _check_path(self, may_create: bool) -> None:
         if self.path.is_dir():
             raise NotAMemory(f"{self.path} is a directory; pass the path of a file, such as {self.path / 'agent.mem'}")
+        if self.path.exists() and not self.path.is_file():
+            raise NotAMemory(f"{self.path} is a device, pipe or socket; pass the path of a file")
         if not self.path.parent.is_dir():
             raise NotAMemory(f"{self.path.parent} is not a directory; create it first")
         if not self.path.exists() and not may_create:
@@ -105,18 +118,27 @@ class Log:
         if not self.path.exists() or (may_create and self.path.stat().st_size == 0):
             create(self.path, new_header())
 
-    def _open(self) -> None:
-        self._adopt_file()
-        page = files.pread(self._fd, HEADER_SIZE, 0)
-        self.header = decode_header(page, str(self.path))
-        if self.header.read_only_compatible & ~KNOWN_READ_ONLY_COMPATIBLE:
-            self.writable = False
+    def reopen(self) -> None:
+        """Open what the path names now, from its start. What is no memory is refused, and the old file kept."""
+        fd, writable = _open_file(self.path)
+        try:
+            page = files.pread(fd, HEADER_SIZE, 0)
+            self.header = decode_header(page, str(self.path))
+        except BaseException:
+            os.close(fd)
+            raise
+        self._adopt(fd)
+        self._commit = GroupCommit()
+        self.writable = writable and not self.header.read_only_compatible & ~KNOWN_READ_ONLY_COMPATIBLE
         self.head = next(iter(decode_heads(page)), None)
         self.cursor = self.start
+        self._last: tuple[int, bytes] | None = None  # offset and chain value of the last frame that was read
         self.damage.clear()
+        if 0 in damaged_identities(page, self.header):
+            detail = f"the file header was read from its copy at byte {COPY_OFFSET}"
+            self.damage.append(Damage("header", 0, IDENTITY_SIZE, detail))
 
-    def _adopt_file(self) -> None:
-        fd, self.writable = _open_file(self.path)
+    def _adopt(self, fd: int) -> None:
         if self._fd < 0:
             self._fd = fd
         else:  # keep the number: another thread may be inside fsync with it
@@ -145,21 +167,30 @@ class Log:
         return os.fstat(self._fd).st_size
 
     def replaced(self) -> bool:
-        """Whether the path names another file than the open one: someone compacted or erased.
+        """Whether what was read is void: the path names another file than the open one (someone compacted or
+        erased), or the last frame is not there any more (someone took back a refused write, or copied over the file).
 
         Raises:
-            StorageFailed: the path names no file any more.
+            StorageFailed: the path names no file any more, or this log is closed.
         """
+        self._check_open()
         try:
             there = self.path.stat()
         except FileNotFoundError:
             raise StorageFailed(f"{self.path} was removed while open; restore it, or open a new memory") from None
         here = os.fstat(self._fd)
-        return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
+        return not os.path.samestat(here, there) or here.st_size < self.cursor.offset or self._is_rewritten()
 
-    def reopen(self) -> None:
-        """Open what the path names now, from its start."""
-        self._open()
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise StorageFailed(f"{self.path} is closed; open it again")
+
+    def _is_rewritten(self) -> bool:
+        if self._last is None:
+            return False
+        offset, chain = self._last
+        header = decode_frame_header(self.read_at(offset, FRAME_HEADER_SIZE), self.header.seed)
+        return header is None or header.chain != chain
 
     def close(self) -> None:
         """Give the file back to the system."""
@@ -181,8 +212,9 @@ class Log:
         """
         header = decode_frame_header(self.read_at(offset, FRAME_HEADER_SIZE), self.header.seed)
         if header is not None:
-            one = Cursor(offset, header.position, header.previous)
-            frame = next(scan(self.read_at, offset + header.size, one, self.header.seed), None)
+            one, end = Cursor(offset, header.position, header.previous), min(offset + header.size, self.size)
+            bounded: ReadAt = lambda at, size: self.read_at(at, min(size, end - at))  # noqa: E731
+            frame = next(scan(bounded, end, one, self.header.seed), None)
             if isinstance(frame, Frame):
                 return frame
         raise CorruptRecord(
@@ -191,6 +223,11 @@ class Log:
             path=str(self.path),
             offset=offset,
         )
+
+    def resume(self, frame: Frame) -> None:
+        """Go on after this frame: what stands before it is known from a checkpoint."""
+        self.cursor = Cursor(frame.end, frame.header.position + frame.header.span, frame.header.chain)
+        self._last = (frame.offset, frame.header.chain)
 
     def catch_up(self, *, alone: bool = False) -> Iterator[Frame]:
         """Frames appended since the last call, by anyone. Damage goes to `damage`.
@@ -205,13 +242,16 @@ class Log:
             if isinstance(event, Damage):
                 if event.kind != "torn" or alone:
                     self._note(event)
-            elif event.header.type in _KNOWN_TYPES:
-                yield event
-            elif not event.header.flags & IGNORABLE:
+                continue
+            if event.header.type not in _KNOWN_TYPES and not event.header.flags & IGNORABLE:
+                self.cursor = Cursor(event.offset, event.header.position, event.header.previous)
                 raise FormatTooNew(
                     f"{self.path}: frame type {event.header.type} at byte {event.offset} is unknown to format "
                     f"{MAJOR}.{MINOR} of this memkit (file: {self.header.major}.{self.header.minor}): upgrade memkit-ai"
                 )
+            self._last = (event.offset, event.header.chain)
+            if event.header.type in _KNOWN_TYPES:
+                yield event
 
     def _note(self, damage: Damage) -> None:
         if damage.kind == "torn" and self.head and damage.offset < self.head.end:
@@ -220,12 +260,14 @@ class Log:
         if damage not in self.damage:
             self.damage.append(damage)
 
-    def check_tail(self) -> Iterator[Frame]:
+    def check_tail(self, *, alone: bool) -> Iterator[Frame]:
         """After opening: report an incomplete tail, and bytes that a head has witnessed but that are gone.
 
-        Yields frames that were appended since the last `catch_up`.
+        Yields frames that were appended since the last `catch_up`. `alone`: the caller holds the lock.
         """
-        if self.size > self.cursor.offset and files.try_lock(self._fd):
+        if alone:
+            yield from self.catch_up(alone=True)
+        elif self.size > self.cursor.offset and files.try_lock(self._fd):
             try:
                 yield from self.catch_up(alone=True)
             finally:
@@ -239,18 +281,19 @@ class Log:
     def appending(self) -> Iterator[bool]:
         """Hold the appender's lock, on the file that the path names now. Catch up before you `append`.
 
-        Yields whether the file had been replaced, so that everything read before is void.
+        Yields whether everything that was read before is void: the file had been replaced.
 
         Raises:
             ReadOnly: the file cannot be written.
         """
-        if os.getpid() != self._pid:  # a forked child shares its parent's lock: it needs an open file of its own
+        self._check_open()
+        moved = os.getpid() != self._pid
+        if moved:  # a forked child shares its parent's lock: it needs an open file of its own
             self._fd = -1
-            self._adopt_file()
-        if not self.writable:
-            raise ReadOnly(f"{self.path} is open read only; check its permissions, its disk, or upgrade memkit-ai")
-        moved = False
+            self.reopen()
         while True:
+            if not self.writable:
+                raise ReadOnly(f"{self.path} is open read only; check its permissions, its disk, or upgrade memkit-ai")
             with files.locked(self._fd):
                 if not self.replaced():
                     yield moved
@@ -285,6 +328,8 @@ class Log:
         offset, position, chain = self.cursor.offset, self.cursor.position, self.cursor.chain
         offsets, pieces, moment = [], [], now_us()
         for kind, payload, span in frames:
+            if len(payload) > MAX_PAYLOAD:
+                raise StorageFailed(f"{self.path}: a frame of {len(payload)} bytes; at most {MAX_PAYLOAD} fit")
             data, chain = encode_frame(
                 kind,
                 payload,
@@ -300,6 +345,7 @@ class Log:
             offset, position = offset + len(data), position + span
         self._write(b"".join(pieces))
         self.cursor = Cursor(offset, position, chain)
+        self._last = (offsets[-1], chain or b"")
         return offsets
 
     def _write(self, data: bytes) -> None:
@@ -312,6 +358,7 @@ class Log:
 
     def mark(self, checkpoint: int | None = None) -> None:
         """Under the lock: write a head slot, the witness of how far the file reaches. See docs/format.md §2."""
+        self.commit(self.cursor.offset)  # a head that survives a power loss must not witness frames that do not
         heads = decode_heads(files.pread(self._fd, HEADER_SIZE, 0))
         last = heads[0] if heads else Head(0, 0, 0, 0, bytes(32))
         kept = last.checkpoint if checkpoint is None else checkpoint
@@ -321,6 +368,16 @@ class Log:
             files.write_all(self._fd, self.head.encode(), SLOT_OFFSETS[self.head.sequence % 2])
         except OSError as error:
             raise files.failure(error, "mark the head of", self.path) from error
+
+    def restore_header(self) -> None:
+        """Under the lock: write both copies of the file's identity, which one of them gave."""
+        identity = self.header.encode()[:IDENTITY_SIZE]
+        try:
+            for offset in (COPY_OFFSET, 0):  # one of them is sound at any moment
+                files.write_all(self._fd, identity, offset)
+                files.sync(self._fd)
+        except OSError as error:
+            raise files.failure(error, "restore the header of", self.path) from error
 
     def sync(self) -> None:
         """Block until everything in the file is on stable storage, whatever the durability."""
@@ -333,7 +390,7 @@ class Log:
         """Return once every byte before `end` is durable. Callers that come together share one fsync."""
         if self.durability == "fsync":
             try:
-                self._commit.wait(self._fd, self.header.generation, end, lambda: self.cursor.offset)
+                self._commit.wait(self._fd, end, lambda: self.cursor.offset)
             except OSError as error:
                 raise files.failure(error, "sync", self.path) from error
 
@@ -347,32 +404,3 @@ def _open_file(path: Path) -> tuple[int, bool]:
             return os.open(path, os.O_RDONLY | flags), False
         except OSError:
             raise files.failure(refused, "open", path) from refused
-
-
-class _GroupCommit:
-    """One fsync serves every thread whose bytes were written before it began."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._busy = False
-        self._synced = (0, 0)  # generation, end
-
-    def wait(self, fd: int, generation: int, end: int, written: Callable[[], int]) -> None:
-        with self._condition:
-            while self._synced < (generation, end):
-                if not self._busy:
-                    self._busy = True
-                    break
-                self._condition.wait()
-            else:
-                return
-        reached = (generation, 0)
-        try:
-            target = written()
-            files.sync(fd)
-            reached = (generation, max(end, target))
-        finally:
-            with self._condition:
-                self._busy = False
-                self._synced = max(self._synced, reached)
-                self._condition.notify_all()

@@ -5,7 +5,7 @@ Every payload is a msgpack map. A batch carries its rows as an Arrow IPC stream 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -170,6 +170,9 @@ class Batch(Sequence[Event]):
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.rows())
 
     def __getitem__(self, slot: Any) -> Any:
         if self._all is None and isinstance(slot, int) and self._singles and 0 <= slot < len(self):

@@ -6,6 +6,7 @@ another file. Positions survive compaction and erasure, so that cursors and pins
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def export(
             written = _write(store, draft, new_header(), kept, notes=[], progress=progress, keep_positions=False)
             _put_in_place(draft, target)
         finally:
-            draft.unlink(missing_ok=True)
+            files.discard(draft)
         return written
 
 
@@ -169,14 +170,14 @@ def _replace(
     log = store.log
     chain = log.cursor.chain or log.header.genesis
     header = new_header(file_id=log.header.file_id, generation=log.header.generation + 1, genesis=chain)
+    _sweep(log.path)
     draft = _draft(log.path)
     try:
         earlier = [note for note in store.notes if note[0] == FrameType.ERASE]
         _write(store, draft, header, kept, notes=earlier + notes, progress=progress, keep_positions=True)
-        _copy_mode(log.path, draft)
         _put_in_place(draft, log.path)
     finally:
-        draft.unlink(missing_ok=True)
+        files.discard(draft)
     store.reload()
 
 
@@ -192,6 +193,8 @@ def _write(
 ) -> int:
     """Write chosen events of a store into a new file at `draft`. Returns how many items live in it."""
     create(draft, header)
+    if keep_positions:
+        _copy_mode(store.log.path, draft)  # before there is anything in it
     copy = Store(draft, durability="os")
     try:
         with copy.lock, copy.exclusive():
@@ -214,6 +217,14 @@ def _write(
 
 def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+
+
+def _sweep(path: Path) -> None:
+    """Delete drafts of rewrites that were killed: they hold copies. Whoever has the lock is the only one to rewrite."""
+    draft = re.compile(rf"\.+{re.escape(path.name)}(\.[0-9a-f]{{8}}\.new)+")
+    for entry in path.parent.iterdir():
+        if draft.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
 
 
 def _copy_mode(old: Path, new: Path) -> None:

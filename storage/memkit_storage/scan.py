@@ -36,7 +36,7 @@ class Frame:
         return self.offset + self.header.size
 
 
-Kind = Literal["torn", "lost", "payload", "hole", "link", "order", "head", "checkpoint", "padding"]
+Kind = Literal["torn", "lost", "payload", "hole", "link", "order", "header", "head", "checkpoint", "padding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ class Damage:
 
     Kinds: `torn` incomplete last frame, never acknowledged; `lost` bytes that had been acknowledged are gone;
     `payload` one frame whose content fails its checksum; `hole` unreadable bytes between frames; `link` a frame that
-    does not follow from the one before it; `order` a frame that repeats positions; `head` / `checkpoint` an
-    accelerator that contradicts the log; `padding` bytes that must be zero.
+    does not follow from the one before it; `order` a frame that repeats positions; `header` one of the two copies
+    of the file's identity; `head` / `checkpoint` an accelerator that contradicts the log; `padding` bytes that must
+    be zero.
     """
 
     kind: Kind
@@ -92,15 +93,13 @@ def scan(read: ReadAt, size: int, cursor: Cursor, seed: int) -> Iterator[Frame |
     while cursor.offset < size:
         offset = cursor.offset
         header = decode_frame_header(window.get(offset, FRAME_HEADER_SIZE), seed)
-        if header is not None and offset + header.size > size:
-            yield Damage("torn", offset, size - offset, f"frame of {header.size} bytes is incomplete")
-            return
-        if header is None:
+        if header is None or offset + header.size > size:
+            why = "no valid frame header" if header is None else f"a frame of {header.size} bytes is incomplete"
             found = _resync(window, offset, size, cursor.position, seed)
             if found is None:
-                yield Damage("torn", offset, size - offset, "no valid frame from here to the end")
+                yield Damage("torn", offset, size - offset, f"{why}, and no valid frame follows")
                 return
-            yield Damage("hole", offset, found - offset, f"no valid frame header after position {cursor.position - 1}")
+            yield Damage("hole", offset, found - offset, f"{why} after position {cursor.position - 1}")
             cursor.offset, cursor.chain = found, None
             continue
         yield from _accept(Frame(offset, header, window.get(offset + FRAME_HEADER_SIZE, header.length)), cursor)
@@ -130,7 +129,7 @@ def _rows(header: FrameHeader) -> str:
 
 def _resync(window: _Window, offset: int, size: int, position: int, seed: int) -> int | None:
     """Offset of the next valid frame header after `offset` that does not go back in positions."""
-    at = offset + 8
+    at = offset + 1
     while at < size:
         block = window.get(at, min(_WINDOW, size - at))
         found = block.find(FRAME_MAGIC)

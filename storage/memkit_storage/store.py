@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from memkit_storage.catalog import Catalog, Place
-from memkit_storage.errors import CorruptRecord, DamageWarning, MemkitError, NotAMemory
+from memkit_storage.errors import CorruptRecord, DamageWarning, MemkitError, NotAMemory, StorageFailed
 from memkit_storage.filters import Filter
 from memkit_storage.format import FrameType
 from memkit_storage.log import Append, Durability, Log, now_us
@@ -37,11 +37,13 @@ from memkit_storage.records import (
     unpack,
 )
 from memkit_storage.rows import Row, Vector
-from memkit_storage.scan import Cursor, Damage, Frame
+from memkit_storage.scan import Damage, Frame
 
 CHECKPOINT_EVENTS = 4096  # a scan of that many frames costs about 30 ms at opening
 CHECKPOINT_ON_CLOSE = 256
 _FRAME_CACHE = 256
+# what decoding raises when checksums hold but the content is not what a frame of its type has
+UNUSABLE = (MemkitError, LookupError, ValueError, TypeError, AttributeError, OSError)
 
 
 class Listener(Protocol):
@@ -68,7 +70,11 @@ class Store:
         self.log = Log(path, durability=durability)
         self.listener: Listener | None = None
         self._dirty = False
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            self.log.close()
+            raise
 
     @classmethod
     @contextmanager
@@ -88,21 +94,25 @@ class Store:
 
     # opening and following the log
 
-    def _load(self) -> None:
+    def _load(self, *, alone: bool = False) -> None:
+        """Read the log from its start or newest checkpoint; `alone`: the caller holds the appender's lock."""
+        self._frames: OrderedDict[int, Sequence[Event] | Vector] = OrderedDict()
+        self._warned = 0
+        self._forget()
+        self._load_checkpoints()
+        self._follow()
+        for frame in self.log.check_tail(alone=alone):
+            self._apply(frame)
+        self._warn()
+
+    def _forget(self) -> None:
         self.catalog = Catalog()
         self.config: dict[str, Any] = {}
         self.notes: list[tuple[FrameType, dict[str, Any]]] = []
         self._note_offsets: list[int] = []
         self._vectors: dict[int, Place] = {}  # position -> place in a VECTORS frame, after an embedder change
         self._staged: dict[int, dict[int, Place]] = {}  # the same for epochs that no CONFIG has put in force yet
-        self._frames: OrderedDict[int, Sequence[Event] | Vector] = OrderedDict()
         self._checkpoint, self._checkpointed = 0, 0
-        self._warned = 0
-        self._load_checkpoints()
-        self._follow()
-        for frame in self.log.check_tail():
-            self._apply(frame)
-        self._warn()
 
     def _load_checkpoints(self) -> None:
         head = self.log.head
@@ -110,8 +120,8 @@ class Store:
             return
         try:
             self._replay_checkpoints(self._checkpoint_chain(head.checkpoint))
-        except (MemkitError, KeyError, ValueError, OSError) as error:
-            self.catalog, self._note_offsets = Catalog(), []
+        except UNUSABLE as error:
+            self._forget()
             self.log.cursor = self.log.start
             detail = f"not usable ({error}); the log was read from its start instead"
             self.log.damage.append(Damage("checkpoint", head.checkpoint, 0, detail))
@@ -134,9 +144,8 @@ class Store:
             self.catalog.load(from_ipc(value["arrow"]))
             for offset in value["notes"]:
                 self._apply_note(self.log.read(offset))
-        last = frames[-1]
-        self._checkpoint, self._checkpointed = last.offset, len(self.catalog)
-        self.log.cursor = Cursor(last.end, last.header.position, last.header.chain)
+        self._checkpoint, self._checkpointed = frames[-1].offset, len(self.catalog)
+        self.log.resume(frames[-1])
 
     def refresh(self) -> None:
         """See everything that was acknowledged so far, by this process or another one."""
@@ -162,12 +171,13 @@ class Store:
 
     def _apply(self, frame: Frame) -> None:
         try:
-            events = decode_events(frame)
-        except CorruptRecord as error:
-            self.log.damage.append(Damage("payload", frame.offset, frame.header.size, str(error)))
+            events = list(decode_events(frame))
+            if not events:
+                self._apply_note(frame)
+        except UNUSABLE as error:
+            detail = f"checksums hold, but the content cannot be decoded ({error!r}): a faulty writer"
+            self.log.damage.append(Damage("payload", frame.offset, frame.header.size, detail))
             return
-        if not events:
-            self._apply_note(frame)
         for slot, event in enumerate(events):
             self._apply_event(event, Place(frame.offset, slot))
 
@@ -217,10 +227,15 @@ class Store:
         """
         place = self.catalog.place(index)
         events = self._decoded(place.offset)
-        if isinstance(events, np.ndarray) or place.slot >= len(events) or not isinstance(events[place.slot], Row):
-            raise CorruptRecord(f"no version at byte {place.offset}", path=str(self.log.path), offset=place.offset)
-        row = events[place.slot]
-        assert isinstance(row, Row)
+        row = None if isinstance(events, np.ndarray) or place.slot >= len(events) else events[place.slot]
+        named = (self.catalog.id(index), int(self.catalog.column("position")[index]))
+        if not isinstance(row, Row) or (row.id, row.position) != named:  # a checkpoint said so
+            raise CorruptRecord(
+                f"{self.log.path}: byte {place.offset} does not hold version {named[1]} of {named[0]!r}; "
+                "`memkit verify` lists what is damaged",
+                path=str(self.log.path),
+                offset=place.offset,
+            )
         return replace(row, first=self.catalog.first(index), vector=self._vector(row))
 
     def _vector(self, row: Row) -> Vector:
@@ -317,7 +332,7 @@ class Store:
         """Hold the appender's lock with everything caught up and an incomplete tail cut; call with `lock` held."""
         with self.log.appending() as replaced:
             if replaced:
-                self._load()
+                self._load(alone=True)
                 self._notify_reset()
             self._follow(alone=True)
             self._warn()
@@ -330,7 +345,12 @@ class Store:
         cut = self.log.cut_tail()
         if cut or lost:
             self.append_note(FrameType.REPAIR, {"time": now_us(), "cut": list(cut or ()), "lost": list(lost or ())})
-            self.log.mark()
+            self._mark_anew()
+
+    def _mark_anew(self) -> None:
+        """Overwrite both heads: what they witnessed is not there any more, and a note in the log says so."""
+        self.log.mark(self._checkpoint)
+        self.log.mark(self._checkpoint)
 
     def write(self, events: list[Event], *, keep_positions: bool = False) -> list[Event]:
         """Under the lock (`exclusive`): append events and apply them. Returns them with their positions."""
@@ -343,8 +363,13 @@ class Store:
             for slot, event in enumerate(frame.events):
                 self._apply_event(event, Place(offset, slot))
         if len(self.catalog) - self._checkpointed >= CHECKPOINT_EVENTS:
-            self.checkpoint()
+            self._try_checkpoint()
         return placed
+
+    def _try_checkpoint(self) -> None:
+        """What is written stays written when the disk has no room for this: opening takes longer, that is all."""
+        with suppress(StorageFailed):
+            self.checkpoint()
 
     def append_note(self, kind: FrameType, value: dict[str, Any], span: int = 0) -> None:
         """Under the lock: record something that is not a row."""
@@ -373,9 +398,10 @@ class Store:
             self.append_note(FrameType.REPAIR, {"time": now_us(), "erased_before": position}, span=gap)
 
     def restart_checkpoints(self) -> None:
-        """Under the lock: write one new checkpoint of everything readable, and a head that points to it."""
+        """Under the lock: write one new checkpoint of everything readable, and heads that point to it."""
         self._checkpoint, self._checkpointed = 0, 0
         self.checkpoint()
+        self._mark_anew()
 
     def configure(self, value: dict[str, Any]) -> dict[str, Any]:
         """Record the file's settings (the embedder's identity) if it has none yet. Returns those in force."""
@@ -387,16 +413,20 @@ class Store:
     def close(self) -> None:
         """Witness the end of the log in its head, and give the file back."""
         with self.lock:
-            if self._dirty and self.log.writable:
-                with self.exclusive():
-                    if len(self.catalog) - self._checkpointed >= CHECKPOINT_ON_CLOSE:
-                        self.checkpoint()
-                    else:
-                        self.log.mark()
-                    end = self.log.cursor.offset
-                self.log.commit(end)
-                self._dirty = False
-            self.log.close()
+            try:
+                if self._dirty and self.log.writable:
+                    self._dirty = False
+                    self._witness()
+            finally:
+                self.log.close()
+
+    def _witness(self) -> None:
+        with self.exclusive():
+            if len(self.catalog) - self._checkpointed >= CHECKPOINT_ON_CLOSE:
+                self._try_checkpoint()
+            self.log.mark()
+            end = self.log.cursor.offset
+        self.log.commit(end)
 
 
 class Transaction:
