@@ -73,14 +73,24 @@ class Writer:
 
     def _put(self, change: Transaction, entry: Draft, vectors: dict[str, Vector]) -> int | Row:
         current = None if entry.id is None else change.get(entry.id)
-        if current is not None:
-            _check_scope(entry, current)
-            if _same(entry, current):
-                pending = change.pending(current.id)
-                return current if pending is None else pending
+        self._check_owner(entry, current)
+        if current is not None and _same(entry, current):
+            pending = change.pending(current.id)
+            return current if pending is None else pending
         text = _searchable(entry)
         vector = vectors[text] if text in vectors else self._vectors.documents([text])[0]
         return change.put(_new_row(entry, current, vector))
+
+    def _check_owner(self, entry: Draft, current: Row | None) -> None:
+        """An id stays with the scope that used it first, also after a deletion: its history is that scope's."""
+        if entry.id is None:
+            return
+        owner = current.scope if current is not None else self._store.owner(entry.id)
+        if owner is not None and _scope_of(entry) != owner:
+            wanted = {n: v for n, v in zip(SCOPE_FIELDS, _scope_of(entry), strict=True) if v is not None}
+            raise IdConflict(
+                f"id {entry.id!r} is in use outside the scope {wanted or 'without names'}; choose another id"
+            )
 
     def update(
         self,
@@ -148,16 +158,13 @@ class Writer:
 
     def _is_new(self, event: Event, owner: Row) -> bool:
         with self._store.lock:
-            mine = self._store.history(event.id)
-        for known in mine:
-            if isinstance(known, Row) and known.scope != owner.scope and self._store.get(event.id):
-                raise IdConflict(
-                    f"id {event.id!r} belongs to scope {known.scope} here and to {owner.scope} in the other file; "
-                    "export one of them without it, or erase it"
-                )
-            if event_time(known) == event_time(event) and _content(known) == _content(event):
-                return False
-        return True
+            mine, here = self._store.history(event.id), self._store.owner(event.id)
+        if here is not None and here != owner.scope:
+            raise IdConflict(
+                f"id {event.id!r} belongs to scope {here} here and to {owner.scope} in the other file; "
+                "export one of them without it, or erase it"
+            )
+        return not any(event_time(k) == event_time(event) and _content(k) == _content(event) for k in mine)
 
 
 def _content(event: Event) -> object:
@@ -176,12 +183,6 @@ def _searchable(entry: Draft) -> str:
 
 def _scope_of(entry: Draft) -> tuple[str | None, str | None, str | None]:
     return entry.user_id, entry.agent_id, entry.run_id
-
-
-def _check_scope(entry: Draft, current: Row) -> None:
-    if _scope_of(entry) != current.scope:
-        wanted = {n: v for n, v in zip(SCOPE_FIELDS, _scope_of(entry), strict=True) if v is not None}
-        raise IdConflict(f"id {entry.id!r} is in use outside the scope {wanted or 'without names'}; choose another id")
 
 
 def _same(entry: Draft, row: Row) -> bool:

@@ -657,3 +657,26 @@ def test_stats_count_what_is_there(memory):
     stats = memory.stats()
     assert (stats.items, stats.versions, stats.deletions, stats.users) == (2, 4, 1, {"ana": 2})
     assert stats.created_at <= datetime.now(UTC) if hasattr(stats, "created_at") else True
+
+
+def test_an_id_stays_with_its_scope_after_a_deletion_until_it_is_erased(memory):
+    """Otherwise one user's history, and an export of it, would show another user's text."""
+    memory.add("secret of ana", id="k", user_id="ana")
+    memory.delete("k")
+    with pytest.raises(IdConflict):
+        memory.add("note of bob", id="k", user_id="bob")
+    memory.erase(user_id="ana")
+    memory.add("note of bob", id="k", user_id="bob")
+    assert [change.item.text for change in memory.history("k")] == ["note of bob"]
+
+
+def test_a_merge_never_moves_an_id_into_another_scope(open_memory, tmp_path):
+    memory, other = open_memory(), open_memory("other.mem")
+    memory.add("of ana", id="k", user_id="ana")
+    memory.add("kept", id="x")
+    other.add("of bob", id="k", user_id="bob")
+    other.add("new", id="y")
+    other.export(tmp_path / "e.mem")
+    with pytest.raises(IdConflict, match="bob"):
+        memory.merge(tmp_path / "e.mem")
+    assert [item.id for item in memory.list().items] == ["k", "x"]

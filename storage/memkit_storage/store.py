@@ -282,6 +282,12 @@ class Store:
         past = [i for i in self.catalog.history(id_) if self.catalog.time(i) <= as_of]
         return past[-1] if past and not self.catalog.is_delete(past[-1]) else None
 
+    def owner(self, id_: str) -> tuple[str | None, str | None, str | None] | None:
+        """The scope of the newest version of an id, living or past; None if the id was never used."""
+        with self.lock:
+            versions = [i for i in self.catalog.history(id_) if not self.catalog.is_delete(i)]
+            return self.catalog.scope(versions[-1]) if versions else None
+
     def history(self, id_: str) -> list[Event]:
         """Every version and deletion of an id, oldest first. Damaged versions are reported and left out."""
         with self.lock:
