@@ -1,19 +1,15 @@
-"""memkit and what it is compared with, behind the same few methods. Each imports its library only when it is opened.
-
-An operation that an engine does not have raises `Unsupported`, and stands as such in the table.
-"""
+"""What memkit is compared with, each behind the same few methods. A library is imported when its engine is opened."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from benchmarks.engines import Bare, Engine, Memkit, Unsupported
 from benchmarks.workload import DIM, Entry, Floats, Question, Scope
 
 CANDIDATES = 30  # of each signal, where an engine leaves the fusion to its user
@@ -26,151 +22,18 @@ OFFLINE = {
 }
 
 
-class Unsupported(Exception):
-    """The engine has no such operation."""
-
-
-class Engine(ABC):
-    """A store of texts with vectors in one folder; what is there already is opened.
-
-    Attributes:
-        modules: what must be importable.
-        bulk: how many items one call of `add` takes best.
-        syncs: what acknowledges a single add.
-        finds: what `search` ranks by.
-    """
-
-    modules: ClassVar[Sequence[str]] = ()
-    bulk: ClassVar[int] = 10_000
-    syncs: ClassVar[str] = ""
-    finds: ClassVar[str] = "hybrid"
-
-    @abstractmethod
-    def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
-        """Open; `fast` asks for acknowledgement without a sync."""
-
-    @abstractmethod
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Add items in one acknowledged call, or in as few as there can be."""
-
-    def search(self, question: Question, k: int, scope: Scope) -> list[str]:
-        """Texts of the best items by words and meaning."""
-        raise Unsupported
-
-    def nearest(self, question: Question, k: int) -> list[str]:
-        """Texts of the best items by meaning alone."""
-        raise Unsupported
-
-    def listing(self, scope: Scope, k: int) -> list[str]:
-        """Texts of the first items of a scope."""
-        raise Unsupported
-
-    def settle(self) -> None:
-        """Wait for, or make, the indexes over what was added."""
-
-    def rebuild(self) -> None:
-        """Make every index anew."""
-        raise Unsupported
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
-class Lookup:
-    """An embedder whose vectors are known."""
-
-    def __init__(self, vectors: Mapping[str, Floats]) -> None:
-        self._vectors = vectors
-
-    def embed_documents(self, texts: Sequence[str]) -> Floats:
-        return np.stack([self._vectors[text] for text in texts])
-
-    def embed_query(self, text: str) -> Floats:
-        return self._vectors[text]
-
-
-class Memkit(Engine):
-    """memkit as it comes."""
-
-    modules = ("memkit.memory",)
-    syncs = "fdatasync"
-
-    def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
-        self._folder, self._embedder, self._fast = folder, Lookup(vectors), fast
-        self._open()
-
-    def _open(self) -> None:
-        from memkit import Memory
-
-        self._memory = Memory(
-            self._folder / "items.mem",
-            embedder=self._embedder,
-            durability="os" if self._fast else "fsync",
-            cache_dir=self._folder / "cache",
-        )
-
-    def add(self, entries: Sequence[Entry]) -> None:
-        from memkit.ingest import Draft
-
-        if len(entries) == 1:
-            self._memory.add(entries[0].text, **entries[0].scope)
-        else:
-            self._memory.add_drafts([Draft(entry.text, **entry.scope) for entry in entries])
-
-    def search(self, question: Question, k: int, scope: Scope) -> list[str]:
-        return [hit.text for hit in self._memory.search(question.text, limit=k, **scope)]
-
-    def nearest(self, question: Question, k: int) -> list[str]:
-        return [hit.text for hit in self._memory.search(question.text, limit=k, mode="vector")]
-
-    def listing(self, scope: Scope, k: int) -> list[str]:
-        return [item.text for item in self._memory.list(limit=k, **scope).items]
-
-    def settle(self) -> None:
-        self.close()  # waits for the index
-        self._open()
-
-    def rebuild(self) -> None:
-        self._memory.rebuild()
-
-    def close(self) -> None:
-        self._memory.close()
-
-
-class Bare(Engine):
-    """The bytes of a single add, appended to a plain file and synced: what the disk allows."""
-
-    syncs = "fdatasync"
-
-    def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
-        self._fd = os.open(folder / "bare", os.O_RDWR | os.O_CREAT)
-        self._end = os.fstat(self._fd).st_size
-        self._fast = fast
-
-    def add(self, entries: Sequence[Entry]) -> None:
-        data = b"".join(e.vector.astype(np.float16).tobytes() + e.text.encode() + bytes(240) for e in entries)
-        self._end += os.pwrite(self._fd, data, self._end)
-        if not self._fast:
-            os.fdatasync(self._fd)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
 class Sqlite(Engine):
-    """SQLite in WAL mode with FTS5 and sqlite-vec (exact), fused by reciprocal ranks."""
+    """SQLite in WAL mode, synchronous=FULL, with FTS5 and sqlite-vec (exact), fused by reciprocal ranks."""
 
     modules = ("sqlite_vec",)
-    syncs = "WAL, synchronous=FULL"
+    syncs = "once"
 
     def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
-        import sqlite_vec
-
         path = folder / "items.db"
         fresh = not path.exists()
         self._db = _loadable().connect(str(path), isolation_level=None)
         self._db.enable_load_extension(True)
-        sqlite_vec.load(self._db)
+        importlib.import_module("sqlite_vec").load(self._db)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(f"PRAGMA synchronous={'NORMAL' if fast else 'FULL'}")
         if fresh:
@@ -262,7 +125,7 @@ class Lance(Engine):
         self._rerank = RRFReranker
         self._lancedb = lancedb
         self._db = lancedb.connect(folder / "lance")
-        self._table = self._db.open_table("items") if (folder / "lance" / "items.lance").exists() else None
+        self._table: Any = self._db.open_table("items") if (folder / "lance" / "items.lance").exists() else None
 
     def add(self, entries: Sequence[Entry]) -> None:
         rows = _lance_rows(entries)
@@ -321,11 +184,11 @@ class Chroma(Engine):
 
     modules = ("chromadb",)
     bulk = 5_000
-    finds = "vector only"
+    syncs = "8 times"
+    finds = "meaning"
 
     def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
-        import chromadb
-
+        chromadb = importlib.import_module("chromadb")
         if fast:
             raise Unsupported
         settings = chromadb.config.Settings(anonymized_telemetry=False)
@@ -362,16 +225,15 @@ class Mem0(Engine):
 
     modules = ("mem0", "qdrant_client")
     bulk = 100
-    finds = "vector only"
+    syncs = "8 times"
+    finds = "meaning"
 
     def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
         if fast:
             raise Unsupported
-        from mem0 import Memory
-
         stand_in = {"provider": "openai", "config": {"api_key": "never called"}}
         store = {"path": str(folder / "qdrant"), "embedding_model_dims": DIM, "on_disk": True}
-        self._memory = Memory.from_config(
+        self._memory = importlib.import_module("mem0").Memory.from_config(
             {
                 "llm": stand_in,
                 "embedder": stand_in,
@@ -402,7 +264,7 @@ class _Mem0Lookup:
         self._vectors = vectors
 
     def embed(self, text: str, action: str | None = None) -> list[float]:
-        return self._vectors[text].tolist()
+        return list(map(float, self._vectors[text]))
 
 
 class Memvid(Engine):
@@ -410,16 +272,17 @@ class Memvid(Engine):
 
     modules = ("memvid_sdk",)
     bulk = 100
-    finds = "vector only"
+    syncs = "48 times"
+    finds = "meaning"
 
     def __init__(self, folder: Path, vectors: Mapping[str, Floats], *, fast: bool = False) -> None:
-        import memvid_sdk
-
         if fast:
             raise Unsupported
         path = folder / "items.mv2"
         mode = "open" if path.exists() else "create"
-        self._file = memvid_sdk.use("basic", str(path), mode=mode, enable_vec=True, enable_lex=True)
+        self._file = importlib.import_module("memvid_sdk").use(
+            "basic", str(path), mode=mode, enable_vec=True, enable_lex=True
+        )
 
     def add(self, entries: Sequence[Entry]) -> None:
         requests = [

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,9 @@ class Arena:
         self.workers: dict[str, Worker] = {}
         self.cells: Cells = {}
         self.spent = 0  # spare items that were added
+        for name in self.names:
+            self.put("search by", name, ENGINES[name].finds)
+            self.put("an add is synced", name, ENGINES[name].syncs)
 
     def put(self, row: str, name: str, value: Any) -> None:
         """Fill one cell."""
@@ -111,7 +117,7 @@ class Arena:
         with ExitStack() as stack:
             for name in self.names:
                 self.workers[name] = stack.enter_context(started(name, self.root / name, self.workload))
-                self._stage(f"load {name}", name, lambda name=name: self._load(name))
+                self._stage(f"load {name}", name, partial(self._load, name))
             self._recall(work)
             for kind, label in KINDS.items():
                 self._rounds(f"search, {label}", "search", self.options.searches, {"kind": kind}, warm=WARM)
@@ -119,11 +125,11 @@ class Arena:
                 self._rounds(f"list, {KINDS[kind]}", "listing", self.options.searches // 2, {"kind": kind}, warm=WARM)
             self._adds("single add, durable", self.options.adds)
             for name in list(self.workers):
-                self._stage("memory", name, lambda name=name: self._memory(name))
+                self._stage("memory", name, partial(self._memory, name))
             self._fast()
         for name in self.names:
             if isinstance(self.cells.get("load and index, s", {}).get(name), float):
-                self._stage(f"open {name}", name, lambda name=name: self._reopen(name))
+                self._stage(f"open {name}", name, partial(self._reopen, name))
         return self.cells
 
     def _stage(self, title: str, name: str, work: Callable[[], None]) -> None:
@@ -162,7 +168,7 @@ class Arena:
         asked = work.questions[: self.options.searches]
         exact = nearest(work, self.size, len(asked))
         for name in list(self.workers):
-            self._stage(f"recall {name}", name, lambda name=name: self._recall_of(name, exact))
+            self._stage(f"recall {name}", name, partial(self._recall_of, name, exact))
 
     def _recall_of(self, name: str, exact: list[set[int]]) -> None:
         if name == "bare file":
@@ -175,7 +181,7 @@ class Arena:
         shares = [len(set(one) & known) / len(known) for one, known in zip(found, exact, strict=False)]
         self.put("recall@10 of the vectors", name, statistics.mean(shares))
         checked = worker.call("check", 2 * bound, start=0, count=20)
-        if checked["strays"]:
+        if checked and checked["strays"]:
             self.put("stopped", name, f"a filtered search left its scope {checked['strays']} times of 20")
 
     def _rounds(
@@ -216,7 +222,7 @@ class Arena:
     def _fast(self) -> None:
         """Close everything, note the sizes, and open again without syncs what can do without."""
         for name in list(self.workers):
-            self._stage(f"close {name}", name, lambda name=name: self._sizes(name))
+            self._stage(f"close {name}", name, partial(self._sizes, name))
         for name in list(self.workers):
             progress(f"{self.size}: {name} without syncs")
             try:
@@ -298,9 +304,16 @@ def cell(row: str, value: Any, memkit: Any, *, mine: bool) -> str:
 
 def machine() -> str:
     """Where this ran."""
-    versions = {name: ENGINES[name].modules for name in ENGINES}
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    return f"{os.cpu_count()} cores, load {load} at the start, Python {sys.version.split()[0]}, {len(versions)} engines"
+    return f"{platform.system()}, {os.cpu_count()} cores, load {load} at the start, Python {platform.python_version()}"
+
+
+def releases(names: Sequence[str]) -> str:
+    """Versions of what is compared."""
+    owners = packages_distributions()
+    modules = [module.partition(".")[0] for name in names for module in ENGINES[name].modules]
+    found = {owner: version(owner) for module in modules for owner in owners.get(module, [])}
+    return ", ".join(f"{owner} {number}" for owner, number in sorted(found.items()))
 
 
 def parse() -> argparse.Namespace:
@@ -330,7 +343,8 @@ def main() -> None:
     for name, module in absent.items():
         print(f"{name}: not installed ({module})")
     names = [name for name in wanted if name not in absent]
-    results: dict[str, Any] = {"machine": machine(), "not installed": absent, "sizes": {}}
+    print(releases(names))
+    results: dict[str, Any] = {"machine": machine(), "releases": releases(names), "not installed": absent, "sizes": {}}
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         for size in sizes:
             root = Path(folder) / str(size)

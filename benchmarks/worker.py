@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import ENGINES, Engine, Unsupported
+from benchmarks.engines import Engine, Unsupported
+from benchmarks.peers import ENGINES
 from benchmarks.workload import Workload
 
 K = 10
@@ -54,33 +55,30 @@ class Session:
 
     def load(self, start: int, count: int) -> float:
         """Seconds to add items by one acknowledged call."""
-        entries = self._work.entries(start, count)
-        begun = time.perf_counter()
-        self._running.add(entries)
-        return time.perf_counter() - begun
+        return seconds(self._running.add, self._work.entries(start, count))
 
     def settle(self) -> float:
         """Seconds until every index is there."""
-        return self._seconds(lambda: self._running.settle())
+        return seconds(self._running.settle)
 
     def rebuild(self) -> float:
         """Seconds to make the indexes anew."""
-        return self._seconds(lambda: self._running.rebuild())
+        return seconds(self._running.rebuild)
 
     def add(self, start: int, count: int) -> list[float]:
         """Milliseconds of single adds."""
         entries = self._work.entries(start, count)
-        return [1e3 * self._seconds(lambda one=entry: self._running.add([one])) for entry in entries]
+        return [1e3 * seconds(self._running.add, [entry]) for entry in entries]
 
     def search(self, kind: str, start: int, count: int) -> list[float]:
         """Milliseconds of searches in one kind of scope."""
         asked = self._work.questions[start : start + count]
-        return [1e3 * self._seconds(lambda q=q: self._running.search(q, K, q.scope(kind))) for q in asked]
+        return [1e3 * seconds(self._running.search, q, K, q.scope(kind)) for q in asked]
 
     def listing(self, kind: str, start: int, count: int) -> list[float]:
         """Milliseconds of listing the first items of a scope."""
         asked = self._work.questions[start : start + count]
-        return [1e3 * self._seconds(lambda q=q: self._running.listing(q.scope(kind), LISTED)) for q in asked]
+        return [1e3 * seconds(self._running.listing, q.scope(kind), LISTED) for q in asked]
 
     def nearest(self, start: int, count: int) -> list[list[int]]:
         """Numbers of the items found by meaning alone."""
@@ -108,11 +106,12 @@ class Session:
         self._engine = None
         return {"file": size(self._folder, "cache", inside=False), "index": size(self._folder, "cache", inside=True)}
 
-    @staticmethod
-    def _seconds(call: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
+
+def seconds(call: Callable[..., object], *arguments: object) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - start
 
 
 def resident() -> float:

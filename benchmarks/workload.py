@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ PER_RUN = 10
 AGENT = "agent"
 
 Floats = npt.NDArray[np.float32]
-Scope = dict[str, str]
+Scope = dict[str, Any]  # field -> name
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]
 PROBE = "The 07:40 ferry to Pico was late again, so Zoë kept both tickets."
 SAME = 0.99  # cosine on PROBE; the int8 and fp32 weights of one model agree to 0.999
 CACHE_BYTES = 16 * 2**20
+_TINY = 1e-200  # squares between this and its inverse have lost nothing to under- or overflow
 
 
 class Embedder(Protocol):
@@ -353,6 +354,10 @@ def _as_vector(row: Any, place: int) -> npt.NDArray[np.float64]:
 def unit(vectors: npt.ArrayLike) -> Matrix:
     """Rows (n, d) at length 1, float32; a zero row stays zero. Exact for tiny and huge numbers too."""
     rows = np.asarray(vectors, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        squares = np.vecdot(rows, rows)
+    if squares.size and squares.min() > _TINY and squares.max() < 1 / _TINY:  # the square root is exact enough
+        return np.asarray(rows / np.sqrt(squares)[:, None], np.float32)
     largest = np.abs(rows).max(axis=1, keepdims=True)
     rows = rows / np.where(largest > 0, largest, 1)  # first, so that no square over- or underflows
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)

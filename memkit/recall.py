@@ -18,7 +18,7 @@ CANDIDATES = 30  # of each signal; 30 and 100 rank alike on every benchmark (doc
 # (memkit.ranking), or both far from its meaning and without a fair share of its rare words. Measured with questions put
 # to the wrong conversation (benchmarks/evidence.py).
 CHANCE = 0.5
-NEAR = 0.3
+NEAR = 0.2
 SHARED = 0.25
 NOTHING = "Memory holds nothing about this."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,8 +26,8 @@ MAX_ID_BYTES = 8192
 def new_id() -> str:
     """A UUID version 7 (RFC 9562 §5.7): sortable by time, unique without coordination."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+    digits = f"{value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def check_id(id_: Any) -> str:
@@ -57,13 +56,15 @@ class Writer:
 
     def add(self, entries: Sequence[Draft], progress: Progress | None = None) -> list[Row]:
         """One row per draft, in order: new, or the one that is there already with the same id and content."""
-        for entry in entries:
-            if entry.id is not None:
-                check_id(entry.id)
-        self._store.refresh()
+        named = [check_id(entry.id) for entry in entries if entry.id is not None]
+        if named or not self._store.config:
+            self._store.refresh()  # otherwise nothing depends on what others wrote: the transaction catches up
         fresh = [_searchable(entry) for entry in entries if not self._is_known(entry)]
         vectors = dict(zip(fresh, self._vectors.documents(fresh, progress), strict=True)) if fresh else {}
+        epoch = self._store.config.get("epoch")
         with self._store.transaction() as change:
+            if self._store.config.get("epoch") != epoch:  # another process has changed the embedder meanwhile
+                self._vectors.documents([])
             slots = [self._put(change, entry, vectors) for entry in entries]
         return [slot if isinstance(slot, Row) else _row(change.events[slot]) for slot in slots]
 

@@ -39,6 +39,8 @@ _RUN = re.compile(
     r"|(?P<number>\d+(?:[.:,/-]\d+)+)"
     rf"|(?P<word>(?:(?![{_PAIRED}{_EMOJI}_])[\w\u0900-\u0dff])+(?:['\u2019](?:(?![{_PAIRED}{_EMOJI}_])\w)+)*)"
 )
+_ASCII_RUN = re.compile(r"\d+(?:[.:,/-]\d+)+|[a-z0-9]+(?:'[a-z0-9]+)*")
+_SEPARATOR = re.compile(r"[.:,/-]")
 _CAMEL = re.compile(r"\b[A-Za-z0-9]*[a-z0-9][A-Z][A-Za-z0-9]*\b")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LATIN_MARK = re.compile(rf"(?<=[a-z])[{_MARKS}]+")
@@ -53,10 +55,13 @@ def analyze(text: str) -> list[str]:
     >>> analyze("Ana's cafés opened on 2023-05-01 in 東京")
     ['ana', 'cafe', 'open', 'on', '2023-05-01', '2023', '05', '01', 'in', '東京', '東', '京']
     """
-    plain = _IGNORED.sub("", text if text.isascii() else unicodedata.normalize("NFKC", text))
+    plain = text if text.isascii() else _IGNORED.sub("", unicodedata.normalize("NFKC", text))
     # the parts of camelCase are visible only before folding; the whole word counts as well
-    spaced = _CAMEL.sub(lambda word: f"{word.group()} {_HUMP.sub(' ', word.group())}", plain)
-    folded = spaced.lower() if spaced.isascii() else _fold(spaced)
+    if _HUMP.search(plain):
+        plain = _CAMEL.sub(lambda word: f"{word.group()} {_HUMP.sub(' ', word.group())}", plain)
+    if plain.isascii():
+        return _ascii_tokens(plain.lower())
+    folded = _fold(plain)
     return [token for match in _RUN.finditer(folded) for token in _tokens(match.lastgroup, match.group())]
 
 
@@ -64,6 +69,17 @@ def _fold(text: str) -> str:
     """Lower case, Latin diacritics off (é → e), everything else as it was (Hangul and kana stay composed)."""
     decomposed = unicodedata.normalize("NFD", text.casefold())
     return unicodedata.normalize("NFC", _LATIN_MARK.sub("", decomposed)).encode("utf-8", "replace").decode()
+
+
+def _ascii_tokens(folded: str) -> list[str]:
+    """What the general way finds in lower-case ASCII, in a third of the time: most words need nothing but stemming."""
+    tokens: list[str] = []
+    for run in _ASCII_RUN.findall(folded):
+        if run.isalpha():
+            tokens.append(_stem(run[:MAX_TOKEN]))
+        else:
+            tokens.extend(_tokens("number" if _SEPARATOR.search(run) else "word", run))
+    return tokens
 
 
 def _tokens(kind: str | None, run: str) -> Iterator[str]:

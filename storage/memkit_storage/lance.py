@@ -10,12 +10,13 @@ candidates, which are scored as in the tail.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,6 +67,7 @@ class LanceIndex:
         self._root = root
         self._state = state
         self._table = table
+        self._queries = table._table  # the asynchronous one that it wraps
 
     @classmethod
     def open(cls, root: Path, key: IndexKey) -> LanceIndex | None:
@@ -210,12 +212,11 @@ class LanceIndex:
             near = few.dense(query, k) if query is not None else []
             found = [position for position, _ in [*near, *few.lexical(terms, k, stats)]]
             return few.score(list(dict.fromkeys(found)), query, terms, stats)
-        with ThreadPoolExecutor(1) as aside:
-            dense = aside.submit(self.dense, query, k, where, dead) if query is not None else None
-            said, rows = self.lexical(terms, k, stats, where, dead)
-            both = rows.score([position for position, _ in said], query, terms, stats)
-            near, rows = dense.result() if dense else ([], rows)
-        return rows.score([position for position, _ in near], query, terms, stats) | both
+        legs = [self._near(query, k, sql), self._said(terms, k, stats, sql)]
+        scored: dict[int, tuple[float, float]] = {}
+        for best, rows in self._answers([leg for leg in legs if leg], k, dead):
+            scored |= rows.score([position for position, _ in best], query, terms, stats)
+        return scored
 
     def _few(self, sql: str, dead: Collection[int]) -> Rows | None:
         """All rows that a filter lets through, if they are few."""
@@ -239,22 +240,25 @@ class LanceIndex:
         Raises:
             IndexDamaged: the index cannot answer.
         """
-        direction = unit(query[None])[0]
-        if k < 1 or not direction.any():
-            return [], self._none()
-        sql = where.sql() if where else None
+        leg = self._near(query, k, where.sql() if where else None)
+        return self._answers([leg], k, dead)[0] if leg else ([], self._none())
+
+    def _near(self, query: Vector | None, k: int, sql: str | None) -> _Leg | None:
+        direction = None if query is None else unit(query[None])[0]
+        if query is None or direction is None or k < 1 or not direction.any():
+            return None
 
         def ask(limit: int) -> Any:
-            search = self._table.search(direction, vector_column_name="vector").distance_type("cosine")
+            search = self._queries.query().nearest_to(direction).column("vector").distance_type("cosine")
             if self._state.trained:
                 factor = max(3, math.ceil(REFINED / limit))
-                search = search.minimum_nprobes(NPROBES).maximum_nprobes(0).refine_factor(factor)
-            return self._run(search, sql, limit, "_distance")
+                search = search.maximum_nprobes(0).minimum_nprobes(NPROBES).refine_factor(factor)
+            return _asked(search, sql, limit, "_distance")
 
         def decided(found: Found, _: Any) -> bool:
             return found[-1][1] < found[k - 1][1]
 
-        return self._gather(ask, lambda rows: rows.dense(query, len(rows)), decided, k, dead)
+        return _Leg(ask, lambda rows: rows.dense(query, len(rows)), decided)
 
     def lexical(
         self,
@@ -269,25 +273,27 @@ class LanceIndex:
         LanceDB ranks by the statistics of the table alone, `stats` cover all living rows: candidates are asked for
         until no other row can belong to the best k, or until too many are alike to tell.
         """
-        terms = unique(terms)
+        leg = self._said(unique(terms), k, stats, where.sql() if where else None)
+        return self._answers([leg], k, dead)[0] if leg else ([], self._none())
+
+    def _said(self, terms: Sequence[str], k: int, stats: TermStats, sql: str | None) -> _Leg | None:
         if k < 1 or not terms:
-            return [], self._none()
-        sql = where.sql() if where else None
+            return None
         slack = self._slack(terms, stats)
 
         def ask(limit: int) -> Any:
-            return self._run(self._table.search(join(terms), query_type="fts", fts_columns="lex"), sql, limit, "_score")
+            return _asked(self._queries.query().nearest_to_text(join(terms), columns=["lex"]), sql, limit, "_score")
 
         def decided(found: Found, table: Any) -> bool:
             return found[k - 1][1] > slack * float(np.min(table["_score"].to_numpy()))
 
-        return self._gather(ask, lambda rows: rows.lexical(terms, len(rows), stats), decided, k, dead)
+        return _Leg(ask, lambda rows: rows.lexical(terms, len(rows), stats), decided)
 
     @cached_property
     def _local(self) -> TermStats:
         return self.stats()
 
-    def _slack(self, terms: list[str], stats: TermStats) -> float:
+    def _slack(self, terms: Sequence[str], stats: TermStats) -> float:
         """How many times LanceDB's score of a row its score by `stats` can be, at most."""
         local = self._local
         ratios = [stats.idf(term) / local.idf(term) for term in terms if term in local.df]
@@ -301,29 +307,33 @@ class LanceIndex:
         with _trusted("the index could not be read"):
             return self._rows(search.select(_PAYLOAD).limit(len(positions)).to_arrow(), frozenset())
 
-    def _run(self, search: Any, sql: str | None, limit: int, score: str) -> Any:
-        if sql is not None:
-            search = search.where(sql, prefilter=True)
-        with _trusted("the index could not be searched"):
-            return search.limit(limit).select([*_PAYLOAD, score]).to_arrow()
-
-    def _gather(
-        self,
-        ask: Callable[[int], Any],
-        rank: Callable[[Rows], Found],
-        decided: Callable[[Found, Any], bool],
-        k: int,
-        dead: Collection[int],
-    ) -> tuple[Found, Rows]:
-        """Ask for more candidates until those that were not asked for cannot be among the k best."""
+    def _answers(self, legs: Sequence[_Leg], k: int, dead: Collection[int]) -> list[tuple[Found, Rows]]:
+        """Ask for more candidates until those that were not asked for cannot be among the k best of any leg."""
+        answers: dict[int, tuple[Found, Rows]] = {}
         limit = max(_LEAST, k + k // 4 + 8) + min(len(dead), k)
-        while True:
-            table = ask(limit)
-            rows = self._rows(table, dead)
-            found = rank(rows)
-            if table.num_rows < limit or (len(found) >= k and (limit >= _TIES or decided(found, table))):
-                return found[:k], rows
+        while len(answers) < len(legs):
+            open_legs = [i for i in range(len(legs)) if i not in answers]
+            for i, table in zip(open_legs, self._run([legs[i].ask(limit) for i in open_legs]), strict=True):
+                rows = self._rows(table, dead)
+                found = legs[i].rank(rows)
+                enough = len(found) >= k and (limit >= _TIES or legs[i].decided(found, table))
+                if enough or table.num_rows < limit:
+                    answers[i] = found[:k], rows
             limit *= 4
+        return [answers[i] for i in range(len(legs))]
+
+    def _run(self, queries: Sequence[Any]) -> list[Any]:
+        """Arrow tables of queries that run at once, on the event loop that LanceDB has for its synchronous calls.
+
+        Those would hand over to the loop and back six times a query, and one thread more would have to be started.
+        """
+        from lancedb.background_loop import LOOP
+
+        async def all_of_them() -> list[Any]:
+            return await asyncio.gather(*(query.to_arrow() for query in queries))
+
+        with _trusted("the index could not be searched"):
+            return list(LOOP.run(all_of_them()))
 
     def _rows(self, table: Any, dead: Collection[int]) -> Rows:
         with _trusted("rows could not be decoded"):
@@ -339,6 +349,22 @@ class LanceIndex:
 
     def _none(self) -> Rows:
         return Rows(np.zeros(0, np.int64), np.zeros((0, self._state.key.dim), np.float32), [])
+
+
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """A search by one signal: the query for so many candidates, their ranking, and whether they suffice."""
+
+    ask: Callable[[int], Any]
+    rank: Callable[[Rows], Found]
+    decided: Callable[[Found, Any], bool]
+
+
+def _asked(search: Any, sql: str | None, limit: int, score: str) -> Any:
+    with _trusted("the index could not be searched"):
+        if sql is not None:
+            search = search.where(sql)
+        return search.limit(limit).select([*_PAYLOAD, score])
 
 
 @contextmanager

@@ -189,7 +189,7 @@ class Store:
         if ended is not None:
             self.listener.end(int(self.catalog.column("position")[ended]))
         if isinstance(event, Row) and self.catalog.index(event.id) == index:
-            self.listener.put(replace(event, first=self.catalog.first(index)))
+            self.listener.put(event)
 
     def _apply_note(self, frame: Frame) -> None:
         value = unpack(frame)
