@@ -29,7 +29,7 @@ async def turn(memory: AsyncMemory, said: str) -> str:
     recall = await memory.recall(said, max_tokens=300)
     answer = await reply(f"What you remember:\n{recall.text}\n\nUser: {said}")
     await memory.add([{"role": "user", "content": said}, {"role": "assistant", "content": answer}])
-    return f"{recall.text}\n-> {answer}" if recall.evidence else answer
+    return f"{recall.text}\n-> {answer}" if not recall.abstained else answer
 
 
 async def main() -> None:

@@ -78,8 +78,11 @@ class AsyncMemory:
         embedder: Any | None = None,
         durability: Durability = "fsync",
         cache_dir: str | Path | None = None,
+        share_learning: bool = False,
     ) -> None:
-        self._memory = Memory(path, embedder=embedder, durability=durability, cache_dir=cache_dir)
+        self._memory = Memory(
+            path, embedder=embedder, durability=durability, cache_dir=cache_dir, share_learning=share_learning
+        )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="memkit")
 
     @classmethod
@@ -99,6 +102,7 @@ class AsyncMemory:
     # views do no I/O: they are not awaited
     scope = _viewing(Memory.scope)
     at = _viewing(Memory.at)
+    branch = _viewing(Memory.branch)
 
     # everything else is the method of Memory, in a thread
     add = _awaited(Memory.add)
@@ -111,6 +115,9 @@ class AsyncMemory:
     history = _awaited(Memory.history)
     search = _awaited(Memory.search)
     recall = _awaited(Memory.recall)
+    feedback = _awaited(Memory.feedback)
+    reset_fast = _awaited(Memory.reset_fast)
+    snapshot = _awaited(Memory.snapshot)
     export = _awaited(Memory.export)
     merge = _awaited(Memory.merge)
     erase = _awaited(Memory.erase)

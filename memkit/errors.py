@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memkit_storage.errors import (
+    CallableFailed,
     CorruptRecord,
     DamageWarning,
     EmbedderMismatch,
@@ -19,6 +20,7 @@ from memkit_storage.errors import (
 )
 
 __all__ = [
+    "CallableFailed",
     "CorruptRecord",
     "DamageWarning",
     "EmbedderMismatch",

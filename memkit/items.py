@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from memkit_storage.errors import InvalidInput
 from memkit_storage.records import Delete, Event
 from memkit_storage.rows import Row
 from memkit_storage.times import to_datetime
@@ -70,9 +71,10 @@ class Recall(_Value):
     """Context for a prompt.
 
     Attributes:
-        text: the memories as dated, numbered lines in order of time, or a sentence that there are none.
+        text: the memories as dated, numbered lines, or a sentence that there are none.
         hits: the items in `text`, best first. `citations`: number in the text -> item id.
-        tokens: estimated size of `text`. `evidence`: False when nothing in memory bears on the query.
+        tokens: size of `text`. `confidence`: of there being evidence, in [0, 1], calibrated on questions with and
+            without (docs/benchmarks.md). `abstained`: nothing in memory bears on the query.
     """
 
     query: str
@@ -80,7 +82,41 @@ class Recall(_Value):
     hits: list[Hit]
     citations: dict[int, str]
     tokens: int
-    evidence: bool
+    confidence: float
+    abstained: bool
+    _pool: Any = PrivateAttr(default=None)
+    _scope: dict[str, str] = PrivateAttr(default_factory=dict)
+    _finder: Any = PrivateAttr(default=None)
+
+    def bound(self, pool: Any, scope: dict[str, str], finder: Any) -> Recall:
+        """This recall with what feedback on it needs: its candidates, its scope, and who found it."""
+        self._pool, self._scope, self._finder = pool, scope, finder
+        return self
+
+    @property
+    def pool(self) -> Any:
+        """The candidates it was chosen from; None after a copy through JSON."""
+        return self._pool
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """The scope it was asked in."""
+        return self._scope
+
+    def observe(self, answer: str) -> dict[str, float]:
+        """Learn from an answer that was written with this recall: which of its items does it use?
+
+        Returns:
+            Item id -> probability, of the items that the answer surely uses (citations, shared words and meaning);
+            they are logged as feedback with little weight. Often empty: this errs on the side of silence.
+
+        Raises:
+            InvalidInput: an empty answer, or a recall that was copied through JSON and knows its memory no more.
+        """
+        if self._finder is None:
+            raise InvalidInput("this recall does not know its memory any more; use memory.feedback(query, used=...)")
+        found: dict[str, float] = self._finder.observe(self, answer)
+        return found
 
 
 class Page(_Value):

@@ -13,9 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from memkit.fast.tier import FamilyState, FastTier
+from memkit.finder import Finder, check_budget
 from memkit.ingest import Draft, check_metadata, drafts
 from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table
-from memkit.recall import compose, find
+from memkit.packing import Order, estimate_tokens
 from memkit.vectors import FileVectors
 from memkit.writing import Writer, check_id
 from memkit_storage import rewrite, verify
@@ -23,8 +25,8 @@ from memkit_storage.errors import InvalidFilter, InvalidInput, ReadOnly
 from memkit_storage.filters import Filter
 from memkit_storage.format import MAJOR, MINOR
 from memkit_storage.index import Index
-from memkit_storage.log import Durability
-from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
+from memkit_storage.log import Durability, now_us
+from memkit_storage.rows import SCOPE_FIELDS, Row
 from memkit_storage.store import Store
 from memkit_storage.times import parse_time, to_us
 
@@ -45,6 +47,7 @@ class Memory:
             `list[str] -> (n, d)`. Default: all-MiniLM-L6-v2 from its wheel, no download.
         durability: "fsync" acknowledges what a power loss cannot take back; "os" what a crash of the process cannot.
         cache_dir: where the search index may live; it is derived and may be deleted at any time.
+        share_learning: what feedback in one scope teaches acts in all; otherwise each user and agent learns alone.
 
     Raises:
         NotAMemory, FormatTooNew, StorageFailed: the path cannot be opened as a memory.
@@ -63,6 +66,7 @@ class Memory:
         embedder: Any | None = None,
         durability: Durability = "fsync",
         cache_dir: str | Path | None = None,
+        share_learning: bool = False,
     ) -> None:
         if durability not in ("fsync", "os"):
             raise InvalidInput(f'durability={durability!r}; use "fsync" (the default) or "os"')
@@ -70,6 +74,7 @@ class Memory:
         self._vectors = FileVectors(self._store, embedder)
         self._writer = Writer(self._store, self._vectors)
         self._index = Index(self._store, cache_dir)
+        self._fast = FastTier(self._store, self._vectors, share=share_learning)
         self._scope: dict[str, str] = {}
         self._as_of: int | None = None
 
@@ -266,12 +271,13 @@ class Memory:
 
     def search(
         self,
-        query: str,
+        query: str | Sequence[str],
         *,
         limit: int = 10,
         where: Where | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        rerank: Any | None = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
@@ -279,37 +285,126 @@ class Memory:
         """The items that fit a query best, best first. There is no hidden threshold.
 
         Args:
-            mode: "hybrid" mixes words and meaning, "text" is BM25 alone, "vector" cosine alone.
-            explain: put every signal and its weight into `Hit.signals`; without it, the signals alone.
+            query: what to look for; of several wordings (hybrid only), each item counts as the one that it fits best.
+            mode: "hybrid" weighs every signal (`memkit.signals`), "text" is BM25 alone, "vector" cosine alone.
+            explain: put the weight of every signal into `Hit.signals` beside it.
+            rerank: callable (query, texts) -> a number each, or a CrossEncoder, that orders the best hits anew.
 
         Raises:
             InvalidInput, InvalidFilter: an empty query, an unknown mode or operator.
+            CallableFailed: `rerank` raised or returned something else.
             EmbedderMismatch: the file's vectors came from another embedder (not in mode "text").
         """
-        _check_query(query, mode)
         _check_limit(limit)
-        chosen = self._filter(where, user_id, agent_id, run_id)
-        vector = None if mode == "text" else self._query_vector(query)
-        return find(self._searched(), query, vector, limit=limit, where=chosen, mode=mode, explain=explain)
+        return self._finder.search(
+            _queries(query, mode),
+            self._filter(where, user_id, agent_id, run_id),
+            self._bound(user_id, agent_id, run_id),
+            limit=limit,
+            mode=mode,
+            explain=explain,
+            rerank=rerank,
+        )
 
     def recall(
         self,
-        query: str,
+        query: str | Sequence[str],
         *,
         max_tokens: int = 800,
         where: Where | None = None,
+        order: Order = "time",
+        count_tokens: Callable[[str], int] | None = None,
+        rerank: Any | None = None,
+        expand: Callable[[str], Sequence[str]] | None = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
     ) -> Recall:
         """What memory holds on a query, as text for a prompt: dated, cited, within a token budget.
 
-        `recall.text` says so when there is no evidence, and `recall.evidence` is False. Raises as `search`.
+        Args:
+            query: a question, or several that mean to find the same.
+            max_tokens: hard limit of `recall.text`, by `count_tokens` or by an estimate on the safe side.
+            order: "time" writes oldest first, "best" what fits best first.
+            rerank: as in `search`. `expand`: makes further queries of one; raises CallableFailed when it fails.
+
+        `recall.abstained` is True when nothing in memory bears on the query; `recall.text` says so then. Raises as
+        `search`.
         """
-        if max_tokens < 1:
-            raise InvalidInput(f"max_tokens={max_tokens}: a budget is at least 1")
-        hits = self.search(query, limit=50, where=where, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        return compose(query, hits, max_tokens)
+        check_budget(max_tokens)
+        return self._finder.recall(
+            _queries(query, "hybrid"),
+            self._filter(where, user_id, agent_id, run_id),
+            self._bound(user_id, agent_id, run_id),
+            max_tokens=max_tokens,
+            order=order,
+            count=count_tokens or estimate_tokens,
+            rerank=rerank,
+            expand=expand,
+        )
+
+    # learning
+
+    def feedback(
+        self,
+        recall_or_query: Recall | str,
+        *,
+        used: str | Sequence[str] = (),
+        wrong: str | Sequence[str] = (),
+        weight: float = 1.0,
+        source: str | None = None,
+        trusted: bool = True,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Say which items helped with a query and which misled: logged, and learned from at once by the fast tier.
+
+        What is learned acts in searches of the same user and agent alone, and as far as it has proved itself.
+
+        Args:
+            recall_or_query: what `recall` gave, or the query of a search.
+            used, wrong: ids of items.
+            weight: in (0, 1], how sure this is.
+            source: who says so, if not the caller: each named source can put in so much and no more.
+            trusted: False logs it without learning from it.
+
+        Raises:
+            ItemNotFound: an id is none of this view. InvalidInput: no id, an id that is both used and wrong, or a
+            weight out of range. Nothing is written or learned then.
+        """
+        self._writable()
+        recall = recall_or_query if isinstance(recall_or_query, Recall) else None
+        scope = self._bound(user_id, agent_id, run_id) | (recall.scope if recall else {})
+        self._finder.feedback(
+            recall,
+            recall.query if recall else _queries(recall_or_query, "hybrid")[0],
+            self._filter(None) & Filter.parse(scope),
+            scope,
+            used=[used] if isinstance(used, str) else list(used),
+            wrong=[wrong] if isinstance(wrong, str) else list(wrong),
+            weight=weight,
+            source=source,
+            trusted=trusted,
+        )
+
+    def reset_fast(self) -> None:
+        """Forget what feedback taught this view's user and agent (the whole file, on a memory without scope).
+
+        The feedback stays in the log; what is learned starts anew from here.
+        """
+        self._writable()
+        self._fast.reset(self._scope, now_us())
+
+    def snapshot(self) -> FamilyState | None:
+        """What feedback has taught this view's user and agent so far, as a value; None before any feedback."""
+        return self._fast.learned(self._scope, self._as_of)
+
+    def branch(self, state: FamilyState | None) -> Memory:
+        """The same memory, ranking with a snapshot: feedback given to it teaches the branch alone and is not logged."""
+        view = self._view()
+        view._fast = self._fast.branch(state)
+        return view
 
     # the file
 
@@ -436,6 +531,7 @@ class Memory:
 
     def close(self) -> None:
         """Finish background work and give the file back. Views of this memory are closed with it."""
+        self._fast.save()
         self._index.close()
         self._store.close()
 
@@ -454,12 +550,9 @@ class Memory:
     def _writable(self) -> None:
         self._present("be changed")
 
-    def _query_vector(self, query: str) -> Vector:
-        self._store.refresh()
-        return self._vectors.query(query)
-
-    def _searched(self) -> Index:
-        return self._index if self._as_of is None else self._index.past(self._as_of)
+    @property
+    def _finder(self) -> Finder:
+        return Finder(self._store, self._vectors, self._index, self._fast, self._as_of)
 
 
 def _item(row: Row) -> Item:
@@ -489,11 +582,17 @@ def _some(where: Where | None, scope: dict[str, str]) -> Where | None:
     return where
 
 
-def _check_query(query: Any, mode: str) -> None:
-    if not isinstance(query, str) or not query.strip():
-        raise InvalidInput(f"query={query!r}: ask with some words; list() enumerates everything")
+def _queries(query: Any, mode: str) -> list[str]:
+    """One or several queries, checked."""
     if mode not in ("hybrid", "vector", "text"):
         raise InvalidInput(f'mode={mode!r}; use "hybrid", "vector" or "text"')
+    queries = [query] if isinstance(query, str) or not isinstance(query, Sequence) else list(query)
+    for one in queries:
+        if not isinstance(one, str) or not one.strip():
+            raise InvalidInput(f"query={one!r}: ask with some words; list() enumerates everything")
+    if not queries or (len(queries) > 1 and mode != "hybrid"):
+        raise InvalidInput(f'{len(queries)} queries with mode={mode!r}; pass one, or several with mode="hybrid"')
+    return list(dict.fromkeys(queries))
 
 
 def _check_limit(limit: Any) -> None:

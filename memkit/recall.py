@@ -1,102 +1,220 @@
-"""From a query to what is said about it: candidates, ranking, and a context within a token budget."""
+"""From a query to the items that fit it: candidates from the index, their signals, one order."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from memkit.items import Hit, Recall
-from memkit.ranking import Background, Mode, rank
+from memkit.background import Background
+from memkit.fast.needs import lift
+from memkit.fast.tier import FamilyState
+from memkit.items import Hit
+from memkit.ranking import Mode, Weights, prior, rank_single, score
+from memkit.signals import NAMES, Query, Window, measure
+from memkit_storage.errors import CallableFailed
 from memkit_storage.filters import Filter
 from memkit_storage.index import Found, Index
-from memkit_storage.lexical import K1
 from memkit_storage.rows import Vector
+from memkit_storage.sample import Sample
+from memkit_storage.timeline import Around
 
-CANDIDATES = 30  # of each signal; 30 and 100 rank alike on every benchmark (docs/benchmarks.md)
-# A best hit below all of these bears no relation to the query: no better than the best of so many unrelated items
-# (memkit.ranking), or both far from its meaning and without a fair share of its rare words. Measured with questions put
-# to the wrong conversation (benchmarks/evidence.py).
-CHANCE = 0.5
-NEAR = 0.2
-SHARED = 0.25
-NOTHING = "Memory holds nothing about this."
+Floats = npt.NDArray[np.float64]
+Rerank = Callable[[str, list[str]], Sequence[float]]
 
-
-def find(
-    index: Index,
-    query: str,
-    vector: Vector | None,
-    *,
-    limit: int,
-    where: Filter,
-    mode: Mode,
-    explain: bool,
-) -> list[Hit]:
-    """The `limit` best items for a query, best first."""
-    found = index.search(vector, query, max(CANDIDATES, 3 * limit), where)
-    best = rank(found.matches, mode=mode, background=_background(found))[:limit]
-    rows = index.rows([scored.position for scored in best])
-    bound = _bound(found)
-    return [
-        Hit.from_row(
-            rows[one.position],
-            score=one.score,
-            signals={**(one.explained() if explain else one.signals), "coverage": one.lexical / bound},
-        )
-        for one in best
-        if one.position in rows
-    ]
+CANDIDATES = 30  # of each signal; 30 and 50 rank alike on every benchmark (docs/benchmarks.md)
+FIRST = 20  # of them, by what they say alone, are looked at with their neighbours
+REACH = 2  # neighbours to each side that become candidates too
+RERANKED = 30  # hits that a reranker is shown
+_NEEDS = NAMES.index("needs")
 
 
-def _bound(found: Found) -> float:
-    """BM25 of a text that says the whole query, with its words that no item holds."""
-    n = found.items
-    return (K1 + 1) * sum(math.log(1 + (n - df + 0.5) / (df + 0.5)) for df in found.frequencies) or 1.0
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is searched for: text and vector (d,), which items may be found, who has learned what, and now (µs)."""
+
+    text: str
+    vector: Vector
+    where: Filter
+    learned: FamilyState | None
+    now_us: int
+
+    @property
+    def weights(self) -> Weights:
+        """Of the signals, for this family of scopes."""
+        return prior() if self.learned is None else self.learned.weights
 
 
-def _background(found: Found) -> Background:
-    spread = found.cosines if len(found.cosines) else np.zeros(1, np.float32)
-    return Background.of(found.items, found.frequencies, dense_mean=float(spread.mean()), dense_std=float(spread.std()))
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Ranked candidates: positions (n,), signals (n, len(NAMES)) and totals (n,), best first.
 
-
-def estimate_tokens(text: str) -> int:
-    """A tokenizer-free estimate on the safe side: four bytes a token, and never fewer than one a word."""
-    return max(len(text.encode()) // 4 + 1, len(text.split())) if text else 0
-
-
-def bears_on(hit: Hit) -> bool:
-    """Whether a hit stands out from what an unrelated item would score. `coverage` is the share of the query said."""
-    near = hit.signals["dense"] >= NEAR or hit.signals["coverage"] >= SHARED
-    return near and hit.score > CHANCE - 1e-9
-
-
-def compose(query: str, hits: list[Hit], max_tokens: int) -> Recall:
-    """Hits, best first, as far as the budget goes, written as numbered lines in order of time.
-
-    When no hit bears on the query, there is no evidence, and nothing is cited.
+    `query` is what they were measured with, `known` those of its terms that some item holds, `items` how many items
+    the file has.
     """
-    chosen: list[Hit] = []
-    spent = 0
-    for hit in hits if any(map(bears_on, hits)) else []:
-        cost = estimate_tokens(_line(999, hit)) + 1
-        if spent + cost <= max_tokens:
-            chosen.append(hit)
-            spent += cost
-    ordered = sorted(chosen, key=lambda hit: (hit.occurred_at, hit.position))
-    lines = [_line(number, hit) for number, hit in enumerate(ordered, 1)]
-    text = "\n".join(lines) if lines else NOTHING
-    return Recall(
-        query=query,
-        text=text,
-        hits=chosen,
-        citations={number: hit.id for number, hit in enumerate(ordered, 1)},
-        tokens=estimate_tokens(text),
-        evidence=bool(chosen),
+
+    positions: npt.NDArray[np.int64]
+    signals: Floats
+    totals: Floats
+    query: Query | None = None
+    known: frozenset[str] = frozenset()
+    items: int = 0
+
+    def ranked(self) -> Pool:
+        """In order; of equals the newer one first."""
+        order = np.lexsort((-self.positions, -self.totals))
+        return replace(self, positions=self.positions[order], signals=self.signals[order], totals=self.totals[order])
+
+
+def candidates(index: Index, asked: Asked, limit: int) -> Pool:
+    """Everything that may be an answer, ranked by all signals and by what was learned."""
+    found = index.search(asked.vector, asked.text, max(CANDIDATES, 3 * limit), asked.where)
+    yardstick = background(found.sample)
+    bonus = _bonus(index, asked, yardstick)
+    best = list(dict.fromkeys([*_promising(found, max(FIRST, limit)), *bonus]))
+    if not best:
+        return Pool(np.zeros(0, np.int64), np.zeros((0, len(NAMES))), np.zeros(0))
+    around = index.around(best, REACH + 1)
+    query = Query.of(asked.text, asked.vector, found, asked.now_us)
+    positions, signals = _measured(index, query, found, best, around)
+    signals[:, _NEEDS] = [bonus.get(position, 0.0) for position in positions.tolist()]
+    near = {position for one in around.values() for position in _close(one)}
+    keep = np.isin(positions, [*best, *near])
+    positions, signals = positions[keep], signals[keep]
+    totals = lift(asked.weights.totals(signals), signals[:, _NEEDS])
+    known = frozenset(term for term, df in found.frequencies.items() if df)
+    return Pool(positions, signals, totals, query, known, found.items).ranked()
+
+
+def _measured(
+    index: Index, query: Query, found: Found, best: list[int], around: Mapping[int, Around]
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Positions and signals of the best matches and of everything near them."""
+    wanted = dict.fromkeys([*best, *(p for near in around.values() for p in near.positions.tolist())])
+    known = index.passages(list(wanted))
+    positions = [position for position in wanted if position in known]
+    signals = measure(
+        query,
+        [known[position] for position in positions],
+        Window.of(positions, around),
+        background(found.sample),
+        length=found.length,
+        items=found.items,
+        matched=np.isin(positions, best),
     )
+    return np.array(positions, np.int64), signals
 
 
-def _line(number: int, hit: Hit) -> str:
-    name = hit.metadata.get("name") or hit.metadata.get("role")
-    speaker = f"{name}: " if isinstance(name, str) and name else ""
-    return f"[{number}] {hit.occurred_at:%Y-%m-%d} {speaker}{hit.text}"
+@lru_cache(maxsize=4)
+def background(sample: Sample) -> Background:
+    """The yardstick of a sample; made once."""
+    return Background.of(sample)
+
+
+def _bonus(index: Index, asked: Asked, yardstick: Background) -> dict[int, float]:
+    """How well items (by position) served such a need before."""
+    if asked.learned is None:
+        return {}
+    return index.positions(asked.learned.bonus(asked.vector, yardstick))
+
+
+def _close(near: Around) -> list[int]:
+    close: list[int] = near.positions[max(0, near.at - REACH) : near.at + REACH + 1].tolist()
+    return close
+
+
+def _promising(found: Found, count: int) -> list[int]:
+    """Positions of the matches that say most by themselves, words and meaning equally trusted."""
+    words = np.array([match.lexical for match in found.matches])
+    meaning = np.array([match.dense for match in found.matches])
+    positions = np.array([match.position for match in found.matches], np.int64)
+    order = np.lexsort((-positions, -(_standard(words) + _standard(meaning))))[:count]
+    best: list[int] = positions[order].tolist()
+    return best
+
+
+def _standard(values: Floats) -> Floats:
+    return (values - values.mean()) / (values.std() or 1.0) if len(values) else values
+
+
+def fused(pools: Sequence[Pool]) -> Pool:
+    """One pool of several queries: each candidate as the query that it fits best ranks it."""
+    if len(pools) == 1:
+        return pools[0]
+    positions = np.concatenate([pool.positions for pool in pools])
+    totals = np.concatenate([pool.totals for pool in pools])
+    order = np.lexsort((-positions, -totals))
+    _, first = np.unique(positions[order], return_index=True)
+    chosen = order[first]
+    signals = np.concatenate([pool.signals for pool in pools])
+    return replace(pools[0], positions=positions[chosen], signals=signals[chosen], totals=totals[chosen]).ranked()
+
+
+def hits(index: Index, pool: Pool, asked: Asked, *, limit: int, explain: bool = False) -> list[Hit]:
+    """The first `limit` candidates that the filter lets through, read from the log."""
+    found: list[Hit] = []
+    for start in range(0, len(pool.positions), limit):
+        part = pool.positions[start : start + limit].tolist()
+        rows = index.rows(part)
+        for i, position in enumerate(part, start):
+            row = rows.get(position)
+            if row is not None and asked.where.matches(row):
+                shown = asked.weights.shown(pool.signals[i], explain=explain)
+                found.append(Hit.from_row(row, score=score(float(pool.totals[i])), signals=shown))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def single(index: Index, query: str, vector: Vector | None, *, limit: int, where: Filter, mode: Mode) -> list[Hit]:
+    """The best items by one signal alone: "text" or "vector"."""
+    found = index.search(vector, query, max(CANDIDATES, limit), where)
+    best = rank_single(found, mode)[:limit]
+    rows = index.rows([one.position for one in best])
+    known = [one for one in best if one.position in rows]
+    return [Hit.from_row(rows[one.position], score=one.score, signals=one.signals) for one in known]
+
+
+def reranked(query: str, found: list[Hit], rerank: Any) -> list[Hit]:
+    """Hits in the order that a reranker gives them; its number becomes the signal `rerank`.
+
+    Args:
+        rerank: callable (query, texts) -> one number a text, or a sentence-transformers CrossEncoder.
+
+    Raises:
+        CallableFailed: it raised, or did not return one finite number for each text.
+    """
+    if not found:
+        return found
+    texts = [hit.text for hit in found]
+    try:
+        pairs = hasattr(rerank, "predict")
+        raw = rerank.predict([(query, text) for text in texts]) if pairs else rerank(query, texts)
+        numbers = np.asarray(raw, np.float64)
+    except Exception as error:
+        raise CallableFailed(f"rerank raised {type(error).__name__}: {error}; search without it, or mend it") from error
+    if numbers.shape != (len(texts),) or not np.isfinite(numbers).all():
+        raise CallableFailed(f"rerank returned {raw!r} for {len(texts)} texts; one finite number for each is needed")
+    order = np.argsort(-numbers, kind="stable").tolist()
+    return [found[i].model_copy(update={"signals": {**found[i].signals, "rerank": float(numbers[i])}}) for i in order]
+
+
+def expanded(query: str, expand: Callable[[str], Sequence[str]] | None) -> list[str]:
+    """A query and what `expand` makes of it.
+
+    Raises:
+        CallableFailed: it raised, or returned anything but texts.
+    """
+    if expand is None:
+        return [query]
+    try:
+        more = list(expand(query))
+    except Exception as error:
+        raise CallableFailed(f"expand raised {type(error).__name__}: {error}; recall without it, or mend it") from error
+    if not all(isinstance(one, str) and one.strip() for one in more):
+        raise CallableFailed(f"expand returned {more!r}; a list of queries is needed")
+    return list(dict.fromkeys([query, *more]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from memkit_storage.errors import IdConflict, InvalidInput, ItemNotFound
 from memkit_storage.filters import Filter
 from memkit_storage.log import now_us
 from memkit_storage.records import Event, event_time
+from memkit_storage.rewrite import feedback_about
 from memkit_storage.rows import SCOPE_FIELDS, Row, Vector, searchable
 from memkit_storage.store import Store, Transaction
 from memkit_storage.times import to_us
@@ -143,12 +144,22 @@ class Writer:
             fresh = [event for event in inside if self._is_new(event, owners[event.id])]
             for event in fresh:
                 change.record(event)
+        self._merge_feedback(other, {event.id for event in inside})
         return MergeReport(
             added=len(fresh),
             known=len(inside) - len(fresh),
             outside=len(events) - len(inside),
             items=self._store.catalog.alive_count,
         )
+
+    def _merge_feedback(self, other: Store, ids: Collection[str]) -> None:
+        with other.lock:
+            theirs = list(feedback_about(other, ids))
+        with self._store.lock:
+            known = {(value["time"], value["query"]) for _, value in self._store.learned(0) if "query" in value}
+        for kind, value in theirs:
+            if "query" in value and (value["time"], value["query"]) not in known:
+                self._store.record_learning(kind, value)
 
     def _embedded(self, rows: list[Row], other: Store, progress: Progress | None) -> list[Row]:
         """The rows with vectors of this file's embedder: their own if both files share it."""

@@ -69,7 +69,7 @@ def test_add_says_what_was_new(run, data):
 
 def test_search_recall_list_get_and_history(run, data, filled):
     assert data("search", filled, "where does she live?", "--user", "ana")[0]["id"] == "home"
-    assert {"lexical", "dense"} <= data("search", filled, "Lisbon", "--explain")[0]["signals"].keys()
+    assert {"words", "meaning_weight"} <= data("search", filled, "Lisbon", "--explain")[0]["signals"].keys()
     assert data("search", filled, "chess", "--where", '{"user_id": "ana"}', "--mode", "text") == []
     assert "Lisbon" in data("recall", filled, "where does Ana live?")["text"]
     assert [item["user_id"] for item in data("list", filled)["items"]] == ["ana", "ana", "bob"]

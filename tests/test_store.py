@@ -14,7 +14,7 @@ from storage_support import CONFIG, Forger, delete, make_row, plain, put, quiet,
 from memkit.errors import CorruptRecord, DamageWarning, NotAMemory, StorageFailed
 from memkit_storage import store as store_module
 from memkit_storage.filters import Filter
-from memkit_storage.format import FrameType, Head, decode_heads
+from memkit_storage.format import LEARNING, FrameType, Head, decode_heads
 from memkit_storage.records import BATCH_FROM, BATCH_ROWS, Delete, to_disk_precision
 from memkit_storage.rows import Row
 from memkit_storage.store import Store
@@ -161,7 +161,9 @@ GARBAGE = [b"\xc1", b"\x01", b"\x80", b"\x81\xa2id\x01", msgpack.packb({"rows": 
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.parametrize("kind", [kind for kind in FrameType if kind not in (FrameType.REPAIR, FrameType.ERASE)])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in FrameType if kind not in (FrameType.REPAIR, FrameType.ERASE, *LEARNING)]
+)
 def test_a_frame_with_right_checksums_and_wrong_content_is_reported_and_skipped(tmp_path, kind, garbage):
     path = tmp_path / "a.mem"
     expected = sample(path)

@@ -10,6 +10,7 @@ MemkitError
 ├── FormatTooNew                   written by a newer memkit, or uses a feature that this one lacks
 ├── CorruptRecord                  bytes of the log are damaged; names path and offset
 ├── EmbedderMismatch               the file's vectors came from another embedder
+├── CallableFailed                 a rerank=, expand= or tokenizer that you passed raised, or returned nonsense
 ├── ReadOnly                       a past view, a read-only file or disk
 └── StorageFailed (OSError)        the disk refused: full, short write, fsync error
 """
@@ -68,6 +69,10 @@ class CorruptRecord(MemkitError):
 
 class EmbedderMismatch(MemkitError):
     """The vectors in the file were made by another embedder than the one in use."""
+
+
+class CallableFailed(MemkitError):
+    """A callable that was passed in raised, or returned something unusable; nothing was changed."""
 
 
 class ReadOnly(MemkitError):

@@ -14,7 +14,7 @@ from enum import IntEnum
 from memkit_storage.errors import FormatTooNew, NotAMemory
 
 MAGIC = b"\x89MEM\r\n\x1a\n"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 HEADER_SIZE = 4096
 COPY_OFFSET = 2048  # of the second copy of the identity, the first 92 bytes
 SLOT_OFFSETS = (512, 1024)
@@ -46,6 +46,11 @@ class FrameType(IntEnum):
     VECTORS = 6
     REPAIR = 7
     ERASE = 8
+    FEEDBACK = 9
+    STATE = 10
+
+
+LEARNING = frozenset({FrameType.FEEDBACK, FrameType.STATE})  # frames that a reader may skip: nothing stored is in them
 
 
 @dataclass(frozen=True, slots=True)

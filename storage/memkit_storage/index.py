@@ -11,7 +11,8 @@ import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,15 +27,16 @@ from memkit_storage.filters import Filter
 from memkit_storage.lance import LanceIndex
 from memkit_storage.lexical import TermStats, unique
 from memkit_storage.rows import Row, Vector
+from memkit_storage.sample import Sample, sample_key, take_sample
 from memkit_storage.store import Store
-from memkit_storage.tail import Tail, similarity, unit
+from memkit_storage.tail import Passage, Tail
+from memkit_storage.timeline import Around, Timeline
 
 # Thresholds: measured in benchmarks/speed.py; a first seal costs about 0.1 ms a row, and a search below it less
 # than half of what LanceDB's fixed cost is.
 FIRST_SEAL = 20_000
 SEAL_SHARE, SEAL_MIN, SEAL_MAX = 20, 4_096, 32_768
 DEAD_MAX = 1_024
-SAMPLE = 256  # rows whose cosines stand for the file's: the mean is known to a sixteenth of a standard deviation
 EXACT_MAX = 50_000  # past this, searching without LanceDB is slow enough to say so
 
 
@@ -52,14 +54,18 @@ class Found:
 
     Attributes:
         items: living rows of the file.
-        frequencies: of each term of the query, how many of them hold it.
-        cosines: (s,) of the query with a sample of them; empty without a vector.
+        frequencies: of each distinct term of the query, how many of them hold it.
+        length: tokens of an item, on average.
+        latest_us: when the newest of them occurred.
+        sample: of what the file holds.
     """
 
     matches: list[Match]
     items: int
-    frequencies: list[int]
-    cosines: Vector
+    frequencies: dict[str, int]
+    length: float
+    latest_us: int
+    sample: Sample
 
 
 def default_cache_dir() -> Path:
@@ -102,12 +108,13 @@ class Index:
         self._sealed: LanceIndex | None = None
         self._dead: set[int] = set()  # sealed rows that have ended since
         self._uncounted: list[int] = []  # those of them that the statistics still count
-        self._sample: dict[int, Vector] = {}
-        self._sample_of: tuple[int, int] | None = None
-        self._matrix: Vector = np.zeros((0, 0), np.float32)
+        self._sample: Sample | None = None
+        self._timeline: Timeline | None = None
 
     def put(self, row: Row) -> None:
         """A version is alive now."""
+        if self._timeline is not None:
+            self._timeline.put(row.position)
         if self._tail is not None:
             self._tail.add(row)
         else:
@@ -115,6 +122,8 @@ class Index:
 
     def end(self, position: int) -> None:
         """A version has ended."""
+        if self._timeline is not None:
+            self._timeline.end(position)
         if self._tail is not None and not self._tail.remove(position):
             self._dead.add(position)
             self._uncounted.append(position)
@@ -148,8 +157,9 @@ class Index:
     def _search(self, vector: Vector | None, terms: list[str], k: int, where: Filter | None) -> Found:
         with self._store.lock:
             tail = self._open()
+            sample = self._sampled()
             if tail is None:
-                return Found([], 0, [], np.zeros(0, np.float32))
+                return Found([], 0, {}, 0.0, 0, sample)
             self._count_dead()
             tail.settle()
             allowed = tail.select(where)
@@ -159,35 +169,51 @@ class Index:
             scored = tail.score(places, vector, terms)
             matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
             sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
-            cosines = np.asarray(similarity(self._sampled(), vector), np.float32)
+            latest = int(self._store.catalog.column("occurred")[self._store.catalog.alive(self._as_of)].max(initial=0))
         if sealed is not None:
             found = sealed.search(vector, terms, k, where, dead, stats)
             matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
-        return Found(matches, stats.docs, [stats.df.get(term, 0) for term in terms], cosines)
+        return Found(matches, stats.docs, {term: stats.df.get(term, 0) for term in terms}, stats.avgdl, latest, sample)
 
-    def _sampled(self) -> Vector:
-        """(s, d) unit vectors of up to SAMPLE living rows: the same ones wherever they are indexed."""
-        catalog = self._store.catalog
-        seen = (len(catalog), self._store.log.header.generation)
-        if self._sample_of != seen:
-            positions = catalog.column("position")[catalog.alive(self._as_of)]
-            if len(positions) > SAMPLE:
-                mixed = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing
-                positions = positions[np.argpartition(mixed, SAMPLE)[:SAMPLE]]
-            missing = [p for p in positions.tolist() if p not in self._sample]
-            fresh = {row.position: row.vector for row in self._store.rows(catalog.by_position(missing).tolist())}
-            known = self._sample | fresh
-            self._sample = {p: known[p] for p in positions.tolist() if p in known}
-            vectors = list(self._sample.values()) or [np.zeros(self._store.config["dim"], np.float32)]
-            self._matrix = unit(np.stack(vectors))
-            self._sample_of = seen
-        return self._matrix
+    def _sampled(self) -> Sample:
+        if self._sample is None or self._sample.key != sample_key(self._store, self._as_of):
+            self._sample = take_sample(self._store, self._as_of)
+        return self._sample
+
+    def around(self, positions: Sequence[int], reach: int) -> dict[int, Around]:
+        """The neighbourhoods of living rows; those that have ended meanwhile are left out."""
+        with self._store.lock:
+            if self._timeline is None:
+                self._timeline = Timeline(self._store.catalog, self._as_of)
+            found = {position: self._timeline.around(position, reach) for position in positions}
+        return {position: near for position, near in found.items() if near is not None}
+
+    def passages(self, positions: Sequence[int]) -> dict[int, Passage]:
+        """What living rows say; those that cannot be read are left out."""
+        with self._store.lock:
+            tail, sealed = self._open(), self._sealed
+            found = tail.passages(positions) if tail else []
+            known = {passage.position for passage in found}
+            rest = [position for position in positions if position not in known]
+        if rest and sealed is not None:
+            with suppress(IndexDamaged):  # the next search makes it anew; until then the log has them
+                found += sealed.passages(rest)
+        passages = {passage.position: passage for passage in found}
+        gone = [position for position in rest if position not in passages]  # sealed or ended since the search
+        return passages | {row.position: Passage.of(row, analyze(row.searchable)) for row in self.rows(gone).values()}
 
     def rows(self, positions: Sequence[int]) -> dict[int, Row]:
         """The versions at log positions, read from the log; a damaged one is reported and left out."""
         with self._store.lock:
             indices = self._store.catalog.by_position(positions)
             return {row.position: row for row in self._store.rows(indices.tolist())}
+
+    def positions(self, values: Mapping[str, float]) -> dict[int, float]:
+        """Values by item id as values by the log position of the living version; items that are not alive have none."""
+        with self._store.lock:
+            catalog = self._store.catalog
+            found = {catalog.index(id_): value for id_, value in values.items()}
+            return {int(catalog.column("position")[i]): value for i, value in found.items() if i is not None}
 
     def past(self, as_of: int) -> Index:
         """An index of the memory as it was at a time (µs)."""

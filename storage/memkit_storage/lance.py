@@ -11,6 +11,7 @@ candidates, which are scored as in the tail.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import shutil
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from memkit_storage.cache import (
     IndexBusy,
@@ -37,18 +39,19 @@ from memkit_storage.cache import (
     writing,
 )
 from memkit_storage.filters import Filter
-from memkit_storage.lance_table import build, checksum, extend, lancedb, listed, open_table, reader_of
+from memkit_storage.lance_table import build, checksum, extend, lancedb, open_table, reader_of
 from memkit_storage.lexical import TermStats, join, split, unique
 from memkit_storage.rows import Row, Vector
-from memkit_storage.tail import Found, Positions, Rows, unit
+from memkit_storage.tail import Found, Passage, Positions, Rows, unit
 
 NPROBES = 50
-REFINED = 256  # candidates whose vectors are compared exactly, and not fewer than three for each that is asked for
+REFINED = 128  # candidates whose vectors are compared exactly, and not fewer than three for each that is asked for
 _LEAST = 32  # candidates asked for at least
 _FEW = 128  # rows that a filter leaves: all of them are read, in one query instead of two
 _TIES = 512  # candidates, from which on it does not matter which of equal rows stand at the cut
 _DRIFT = 1.001  # float32, and what LanceDB's own statistics are behind by
 _PAYLOAD = ["position", "lex", "vector", "crc"]
+_PASSAGE = [*_PAYLOAD, "text", "metadata", "occurred_us"]
 
 
 def available() -> bool:
@@ -299,13 +302,38 @@ class LanceIndex:
         ratios = [stats.idf(term) / local.idf(term) for term in terms if term in local.df]
         return max(ratios, default=1.0) * max(1.0, stats.avgdl / local.avgdl) * _DRIFT
 
-    def fetch(self, positions: Sequence[int]) -> Rows:
-        """Rows at these positions, in no particular order; those that are not in the table are left out."""
-        if not len(positions):
-            return self._none()
-        search = self._table.search().where(f"position IN ({listed(positions)})")
-        with _trusted("the index could not be read"):
-            return self._rows(search.select(_PAYLOAD).limit(len(positions)).to_arrow(), frozenset())
+    def passages(self, positions: Sequence[int]) -> list[Passage]:
+        """The rows at these positions, in no particular order; those that are not in the table are left out.
+
+        Raises:
+            IndexDamaged: the table cannot be read.
+        """
+        places = np.searchsorted(self._positions, np.asarray(positions, np.int64))
+        places = np.minimum(places, len(self._positions) - 1)
+        offsets = places[self._positions[places] == positions]
+        if not len(offsets):
+            return []
+        (table,) = self._run([self._queries.take_offsets(offsets.tolist()).select(_PASSAGE)])
+        rows = self._rows(table, frozenset())
+        if set(rows.positions.tolist()) != set(self._positions[offsets].tolist()):
+            raise IndexDamaged("rows are not where the table had them")
+        columns = zip(*(table[name].to_pylist() for name in ("text", "metadata", "occurred_us")), strict=True)
+        said = zip(rows.positions.tolist(), columns, rows.tokens, rows.vectors, strict=True)
+        with _trusted("metadata could not be decoded"):
+            return [
+                Passage(position, text, json.loads(metadata), occurred, tokens, vector)
+                for position, (text, metadata, occurred), tokens, vector in said
+            ]
+
+    @cached_property
+    def _positions(self) -> npt.NDArray[np.int64]:
+        """Those of the table's rows, in its order, which is ascending."""
+        with _trusted("the positions could not be read"):
+            table = self._table.search().select(["position"]).limit(len(self) + 1).to_arrow()
+        positions = np.asarray(table["position"].to_numpy(), np.int64)
+        if (np.diff(positions) <= 0).any():
+            raise IndexDamaged("the rows of the table are out of order")
+        return positions
 
     def _answers(self, legs: Sequence[_Leg], k: int, dead: Collection[int]) -> list[tuple[Found, Rows]]:
         """Ask for more candidates until those that were not asked for cannot be among the k best of any leg."""

@@ -154,11 +154,23 @@ def export(
         kept = [i for i in range(len(catalog)) if wanted is None or catalog.id(i) in wanted]
         draft = _draft(target)
         try:
-            written = _write(store, draft, new_header(), kept, notes=[], progress=progress, keep_positions=False)
+            notes = list(feedback_about(store, {catalog.id(i) for i in kept}))
+            written = _write(store, draft, new_header(), kept, notes=notes, progress=progress, keep_positions=False)
             _put_in_place(draft, target)
         finally:
             files.discard(draft)
         return written
+
+
+def feedback_about(store: Store, ids: Collection[str]) -> Iterator[tuple[FrameType, dict[str, Any]]]:
+    """Under the lock: feedback as far as it is about these items, to be written elsewhere; what was learned from it
+    is learned from it again."""
+    for kind, value in store.learned(0):
+        if kind != FrameType.FEEDBACK:
+            continue
+        about = {name: [id_ for id_ in value.get(name, []) if id_ in ids] for name in ("used", "wrong")}
+        if value.get("reset") or any(about.values()):
+            yield kind, {**value, **about}
 
 
 def _replace(
@@ -174,7 +186,8 @@ def _replace(
     draft = _draft(log.path)
     try:
         earlier = [note for note in store.notes if note[0] == FrameType.ERASE]
-        _write(store, draft, header, kept, notes=earlier + notes, progress=progress, keep_positions=True)
+        learnt = list(feedback_about(store, {store.catalog.id(i) for i in kept}))
+        _write(store, draft, header, kept, notes=[*earlier, *learnt, *notes], progress=progress, keep_positions=True)
         _put_in_place(draft, log.path)
     finally:
         files.discard(draft)

@@ -21,7 +21,7 @@ import numpy as np
 from memkit_storage.catalog import Catalog, Place
 from memkit_storage.errors import CorruptRecord, DamageWarning, MemkitError, NotAMemory, StorageFailed
 from memkit_storage.filters import Filter
-from memkit_storage.format import FrameType
+from memkit_storage.format import IGNORABLE, LEARNING, FrameType
 from memkit_storage.log import Append, Durability, Log, now_us
 from memkit_storage.records import (
     Delete,
@@ -110,6 +110,7 @@ class Store:
         self.config: dict[str, Any] = {}
         self.notes: list[tuple[FrameType, dict[str, Any]]] = []
         self._note_offsets: list[int] = []
+        self.learning: list[int] = []  # offsets of what the learned tiers recorded
         self._vectors: dict[int, Place] = {}  # position -> place in a VECTORS frame, after an embedder change
         self._staged: dict[int, dict[int, Place]] = {}  # the same for epochs that no CONFIG has put in force yet
         self._checkpoint, self._checkpointed = 0, 0
@@ -208,6 +209,8 @@ class Store:
                 positions = from_ipc(value["arrow"])["position"].to_pylist()
                 staged = self._staged.setdefault(value["epoch"], {})
                 staged.update((p, Place(frame.offset, slot)) for slot, p in enumerate(positions))
+            case FrameType.FEEDBACK | FrameType.STATE:
+                self.learning.append(frame.offset)
             case _:
                 self.notes.append((FrameType(frame.header.type), value))
         self._note_offsets.append(frame.offset)
@@ -380,9 +383,27 @@ class Store:
     def append_note(self, kind: FrameType, value: dict[str, Any], span: int = 0) -> None:
         """Under the lock: record something that is not a row."""
         frame: Append = (kind, pack(value), span)
-        (offset,) = self.log.append([frame])
+        (offset,) = self.log.append([frame], flags=IGNORABLE if kind in LEARNING else 0)
         self._dirty = True
         self._apply_note(self.log.read(offset))
+
+    def record_learning(self, kind: FrameType, value: dict[str, Any]) -> None:
+        """Append what the learned tiers record, and make it durable.
+
+        Raises:
+            ReadOnly, StorageFailed: nothing was written.
+        """
+        with self.lock, self.exclusive():
+            self.append_note(kind, value)
+            end = self.log.cursor.offset
+        self.log.commit(end)
+
+    def learned(self, start: int) -> Iterator[tuple[FrameType, dict[str, Any]]]:
+        """Under the lock: what the learned tiers recorded, in order, from the `start`-th on; damage is left out."""
+        for offset in self.learning[start:]:
+            with suppress(CorruptRecord):
+                frame = self.log.read(offset)
+                yield FrameType(frame.header.type), unpack(frame)
 
     def checkpoint(self) -> None:
         """Under the lock: record the catalog's newest part, so that opening need not scan for it."""

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,23 @@ def best(scores: npt.NDArray[np.floating], positions: Positions, k: int) -> Foun
         scores, positions = scores[keep], positions[keep]
     order = np.lexsort((-positions, -scores))[: max(k, 0)]
     return list(zip(positions[order].tolist(), scores[order].tolist(), strict=True))
+
+
+class Passage(NamedTuple):
+    """What a living row says, for ranking: its text, time (µs), tokens and unit vector (d,)."""
+
+    position: int
+    text: str
+    metadata: dict[str, Any]
+    occurred_us: int
+    tokens: list[str]
+    vector: Vector
+
+    @classmethod
+    def of(cls, row: Row, tokens: list[str]) -> Passage:
+        """The passage of a row with a vector as the log has it."""
+        vector = unit(row.vector[None])[0]
+        return cls(row.position, row.text, row.metadata, row.occurred_us, tokens, vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +298,12 @@ class Tail:
             mask &= allowed
         found = np.flatnonzero(mask)
         return best(scores[found], self._positions[found], k)
+
+    def passages(self, positions: Sequence[int]) -> list[Passage]:
+        """The living rows at these positions, as far as they are here."""
+        self.settle()
+        found = [(self._rows[self._slots[p]], self._lex[self._slots[p]]) for p in positions if p in self._slots]
+        return [Passage.of(row, split(lex or "")) for row, lex in found if row is not None]
 
     def score(
         self, positions: Sequence[int], query: Vector | None, terms: Sequence[str]

@@ -1,0 +1,1 @@
+"""The fast tier: state in embedding space that changes with each feedback."""

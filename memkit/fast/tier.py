@@ -1,0 +1,291 @@
+"""Tier 1, kept: what feedback taught each family of scopes, derived from the feedback frames of the log.
+
+A family is a user and an agent (or, where neither is named, a run): runs of one user and agent learn together, others
+never. A family's state is made by replaying its feedback in the order of the log, from its newest snapshot on. It can
+be dropped at any time; replaying gives it back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from memkit.background import Background
+from memkit.fast import needs, ranker
+from memkit.fast.feedback import Feedback
+from memkit.fast.needs import NeedsState, Prepared, Whitening
+from memkit.ranking import Weights
+from memkit.vectors import FileVectors
+from memkit_storage.format import FrameType
+from memkit_storage.rows import Vector
+from memkit_storage.sample import milestone
+from memkit_storage.store import Store
+
+Family = tuple[str | None, ...]
+
+SNAPSHOT_EVERY = 128  # feedbacks of a family; replaying so many takes a tenth of a second
+SOURCE_CAP = 100.0  # weight that one named source can put into a family in all
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FamilyState:
+    """What one family has learned: a value, which nothing changes.
+
+    Attributes:
+        ranker, needs: of `memkit.fast`.
+        ids: the items that `needs` knows by number.
+        sources: weight that each named source has put in.
+        feedbacks: how many were learned from.
+    """
+
+    ranker: ranker.RankerState
+    needs: NeedsState
+    ids: tuple[str, ...]
+    sources: dict[str, float]
+    feedbacks: int
+    _ready: list[tuple[Background, Prepared]] = field(default_factory=list, repr=False)  # kept for reading
+
+    @classmethod
+    def empty(cls, dim: int) -> FamilyState:
+        """Nothing learned."""
+        return cls(ranker.empty(), needs.empty(dim), (), {}, 0)
+
+    @property
+    def weights(self) -> Weights:
+        """Of the signals, in use."""
+        return ranker.weights(self.ranker)
+
+    def bonus(self, query: Vector, background: Background) -> dict[str, float]:
+        """How well items (by id) served such a need before, (0, 1]."""
+        if not self.ids:
+            return {}
+        found, _ = needs.recall(self.needs, query, prepared=self._prepared(background))
+        return {self.ids[number]: value for number, value in found.items()}
+
+    def _prepared(self, background: Background) -> Prepared:
+        former = self._ready[-1] if self._ready else None
+        known = milestone(len(self.needs.keys))
+        if former is not None and former[0] is background and milestone(len(former[1].raw)) == known:
+            if former[1].raw is self.needs.keys:
+                return former[1]
+            whitening = former[1].whitening
+        else:
+            whitening = _whitening(self.needs._replace(keys=self.needs.keys[:known]), background)
+        ready = needs.prepare(self.needs, whitening, former[1] if former else None)
+        self._ready[:] = [(background, ready)]
+        return ready
+
+
+def _whitening(state: NeedsState, background: Background) -> Whitening:
+    mean = background.raw.mean(axis=0) if len(background.raw) else np.zeros(state.keys.shape[1], np.float32)
+    centred = background.raw - mean
+    covariance = centred.T @ centred / max(len(centred), 1)
+    return needs.whitening_of(state, mean, np.asarray(covariance, np.float32), len(centred))
+
+
+@dataclass
+class _Lesson:
+    """A family's feedback, and how much of it is in its state."""
+
+    feedbacks: list[dict[str, Any]] = field(default_factory=list)
+    state: FamilyState | None = None
+    learned: int = 0
+    saved: int = 0
+
+
+class FastTier:
+    """The learned state of a store's families. Thread-safe.
+
+    Args:
+        share: let all scopes of the file learn together: the owner's decision.
+    """
+
+    def __init__(self, store: Store, vectors: FileVectors, *, share: bool = False) -> None:
+        self._store, self._vectors, self._share = store, vectors, share
+        self._lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lessons: dict[Family, _Lesson] = {}
+        self._read = 0
+        self._of = self._version()
+
+    def _version(self) -> tuple[int, int]:
+        return self._store.log.header.generation, int(self._store.config.get("epoch", 0))
+
+    def family(self, scope: Mapping[str, str]) -> Family:
+        """The family that a scope belongs to."""
+        if self._share:
+            return ()
+        user, agent = scope.get("user_id"), scope.get("agent_id")
+        return (user, agent) if user or agent else (None, None, scope.get("run_id"))
+
+    def learned(self, scope: Mapping[str, str], as_of: int | None = None) -> FamilyState | None:
+        """What a scope's family has learned, now or by a time (µs); None before any feedback."""
+        with self._lock:
+            self._catch_up()
+            lesson = self._lessons.get(self.family(scope))
+            if lesson is None or not lesson.feedbacks:
+                return None
+            if as_of is not None:
+                return self._replayed(f for f in lesson.feedbacks if f["time"] <= as_of)
+            return self._state(lesson)
+
+    def record(self, feedback: Feedback) -> None:
+        """Log a feedback, and learn from it."""
+        self._store.record_learning(FrameType.FEEDBACK, feedback.packed(self._version()[1]))
+        self.learned(feedback.scope)
+
+    def reset(self, scope: Mapping[str, str], time_us: int) -> None:
+        """Forget what a scope's family has learned; without a scope, what every family has. The log keeps it."""
+        self._store.record_learning(FrameType.FEEDBACK, {"time": time_us, "reset": True, **scope})
+
+    def branch(self, state: FamilyState | None) -> Branch:
+        """A tier that starts from a state and keeps what it learns to itself."""
+        return Branch(self._store, self._vectors, state)
+
+    def save(self) -> None:
+        """Write a snapshot of each family that has learned much since its last one."""
+        with self._lock:
+            for family, lesson in self._lessons.items():
+                if lesson.state is not None and lesson.learned - lesson.saved >= SNAPSHOT_EVERY:
+                    self._store.record_learning(FrameType.STATE, _packed(family, lesson, self._of[1]))
+                    lesson.saved = lesson.learned
+
+    # following the log
+
+    def _catch_up(self) -> None:
+        if self._of != self._version() or self._read > len(self._store.learning):
+            self._forget()
+        with self._store.lock:
+            for kind, value in self._store.learned(self._read):
+                self._follow(kind, value)
+            self._read = len(self._store.learning)
+
+    def _follow(self, kind: FrameType, value: dict[str, Any]) -> None:
+        if kind == FrameType.STATE:
+            self._restore(value)
+        elif not value.get("reset"):
+            scope = {name: value[name] for name in ("user_id", "agent_id", "run_id") if value.get(name)}
+            self._lessons.setdefault(self.family(scope), _Lesson()).feedbacks.append(value)
+        else:
+            self._reset(value)
+
+    def _reset(self, value: dict[str, Any]) -> None:
+        scope = {name: value[name] for name in ("user_id", "agent_id", "run_id") if value.get(name)}
+        if scope and not self._share:
+            self._lessons.pop(self.family(scope), None)
+        else:
+            self._lessons.clear()
+
+    def _restore(self, value: dict[str, Any]) -> None:
+        """A snapshot stands for the feedback before it, if it is of this very feedback and this version's."""
+        lesson = self._lessons.get(tuple(value["family"]))
+        if lesson is None or value["epoch"] != self._of[1] or len(lesson.feedbacks) < value["learned"]:
+            return
+        try:
+            lesson.state = _unpacked(value)
+        except (LookupError, ValueError):
+            return  # of signals that are not measured any more: replay
+        lesson.learned = lesson.saved = value["learned"]
+
+    def _state(self, lesson: _Lesson) -> FamilyState:
+        state = lesson.state or FamilyState.empty(int(self._store.config["dim"]))
+        for value in lesson.feedbacks[lesson.learned :]:
+            state = self._taught(state, value)
+        lesson.state, lesson.learned = state, len(lesson.feedbacks)
+        return state
+
+    def _replayed(self, values: Iterator[dict[str, Any]]) -> FamilyState | None:
+        state = None
+        for value in values:
+            state = self._taught(state or FamilyState.empty(int(self._store.config["dim"])), value)
+        return state
+
+    def _taught(self, state: FamilyState, value: dict[str, Any]) -> FamilyState:
+        """The state after one logged feedback."""
+        feedback = Feedback.unpacked(value)
+        weight, sources = _trusted(feedback, state.sources)
+        if not weight:
+            return replace(state, sources=sources)
+        vector = feedback.vector if value["epoch"] == self._of[1] else self._vectors.query(feedback.query)
+        ids = tuple(dict.fromkeys([*state.ids, *feedback.used, *feedback.wrong]))
+        number = {id_: i for i, id_ in enumerate(ids)}
+        used, wrong = ([number[id_] for id_ in some] for some in (feedback.used, feedback.wrong))
+        learned = ranker.learn(state.ranker, feedback.signals, feedback.labels > 0, weight)
+        served = needs.learn(state.needs, vector, used=used, wrong=wrong, weight=weight)
+        return FamilyState(learned, served, ids, sources, state.feedbacks + 1, list(state._ready))
+
+
+class Branch(FastTier):
+    """A state apart from the log: for trying out, and for what must not stay."""
+
+    def __init__(self, store: Store, vectors: FileVectors, state: FamilyState | None) -> None:
+        super().__init__(store, vectors)
+        self._apart = state
+
+    def learned(self, scope: Mapping[str, str], as_of: int | None = None) -> FamilyState | None:
+        """The branch's own state, whatever the scope."""
+        return self._apart
+
+    def record(self, feedback: Feedback) -> None:
+        """Learn from a feedback without logging it."""
+        start = self._apart or FamilyState.empty(int(self._store.config["dim"]))
+        self._apart = self._taught(start, feedback.packed(self._version()[1]))
+
+    def reset(self, scope: Mapping[str, str], time_us: int) -> None:
+        """Forget what the branch has learned."""
+        self._apart = None
+
+    def save(self) -> None:
+        """Nothing of a branch is kept."""
+
+
+def _trusted(feedback: Feedback, sources: dict[str, float]) -> tuple[float, dict[str, float]]:
+    """The weight that a feedback gets, and what its source has spent then."""
+    if not feedback.trusted:
+        return 0.0, sources
+    if feedback.source is None:
+        return feedback.weight, sources
+    spent = sources.get(feedback.source, 0.0)
+    weight = min(feedback.weight, max(0.0, SOURCE_CAP - spent))
+    return weight, sources | {feedback.source: spent + weight}
+
+
+def _packed(family: Family, lesson: _Lesson, epoch: int) -> dict[str, Any]:
+    from safetensors.numpy import save
+
+    state = lesson.state
+    assert state is not None
+    parts = {"ranker": ranker.to_arrays(state.ranker), "needs": needs.to_arrays(state.needs)}
+    arrays = {f"{part}.{name}": np.ascontiguousarray(a) for part, found in parts.items() for name, a in found.items()}
+    return {
+        "family": list(family),
+        "learned": lesson.learned,
+        "epoch": 0,
+        "feedbacks": state.feedbacks,
+        "ids": list(state.ids),
+        "sources": state.sources,
+        "arrays": save(arrays),
+    }
+
+
+def _unpacked(value: dict[str, Any]) -> FamilyState:
+    from safetensors.numpy import load
+
+    arrays = load(value["arrays"])
+    parts: dict[str, dict[str, Any]] = {"ranker": {}, "needs": {}}
+    for name, array in arrays.items():
+        part, _, field_name = name.partition(".")
+        parts[part][field_name] = array
+    return FamilyState(
+        ranker.from_arrays(parts["ranker"]),
+        needs.from_arrays(parts["needs"]),
+        tuple(value["ids"]),
+        dict(value["sources"]),
+        int(value["feedbacks"]),
+    )
