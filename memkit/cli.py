@@ -26,6 +26,7 @@ from memkit.cli_options import (
     Metadata,
     Mode,
     OccurredAt,
+    Order,
     Query,
     Run,
     User,
@@ -201,6 +202,7 @@ def recall(
     query: Query,
     *,
     max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Budget of the text.")] = 800,
+    order: Annotated[Order, typer.Option("--order", help="Oldest first, or what fits best first.")] = Order.TIME,
     where: Where = None,
     at: At = None,
     user: User = None,
@@ -212,11 +214,33 @@ def recall(
     """What memory holds on a query, as dated, numbered lines for a prompt."""
     chosen = json_object("--where", where)
     with opened(file, user, agent, run, at=at, cache_dir=cache_dir) as memory:
-        found = memory.recall(query, max_tokens=max_tokens, where=chosen)
+        found = memory.recall(query, max_tokens=max_tokens, where=chosen, order=order.value)
     if as_json:
         out.emit(found)
     else:
         out.say(found.text)
+
+
+@app.command(cls=out.Verb)
+def feedback(
+    file: File,
+    query: Query,
+    *,
+    used: Annotated[list[str] | None, typer.Option("--used", metavar="ID", help="An item that helped.")] = None,
+    wrong: Annotated[list[str] | None, typer.Option("--wrong", metavar="ID", help="An item that misled.")] = None,
+    user: User = None,
+    agent: Agent = None,
+    run: Run = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say which items helped with a query and which misled: later searches of this user and agent learn from it."""
+    with opened(file, user, agent, run, cache_dir=cache_dir) as memory:
+        memory.feedback(query, used=used or [], wrong=wrong or [])
+    if as_json:
+        out.emit({"query": query, "used": used or [], "wrong": wrong or []})
+    else:
+        out.note("noted")
 
 
 @app.command("list", cls=out.Verb)

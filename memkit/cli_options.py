@@ -25,6 +25,13 @@ class Mode(StrEnum):
     TEXT = "text"
 
 
+class Order(StrEnum):
+    """In which order a recall writes."""
+
+    TIME = "time"
+    BEST = "best"
+
+
 class Durability(StrEnum):
     """What an acknowledged write survives."""
 

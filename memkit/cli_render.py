@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from memkit_storage.verify import VerifyReport
 
 NOT_THERE, BAD_INPUT, DISK, INTERRUPTED = 1, 2, 3, 130
+SHOWN_SIGNALS = 8  # of a hit, in a table; --json has all
 CLIPPED = 400  # characters of a text in a table; `memkit get` shows the whole
 _SYMBOLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
 _SYMBOLS |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
@@ -145,6 +146,15 @@ def facts(rows: Mapping[str, object]) -> None:
     console().print(table)
 
 
+def _parts(signals: Mapping[str, float]) -> str:
+    """What most of a score is made from: signal, value and weight, the largest share first."""
+    named = {name: value for name, value in signals.items() if not name.endswith("_weight")}
+    parts = {name: value * signals.get(f"{name}_weight", 1.0) for name, value in named.items()}
+    largest = sorted(parts, key=lambda name: -abs(parts[name]))[:SHOWN_SIGNALS]
+    shown = [f"{name} {named[name]:.3g} x {signals.get(f'{name}_weight', 1.0):.3g}" for name in largest if parts[name]]
+    return "  ".join(shown)
+
+
 def show_hits(hits: Sequence[Hit], *, explain: bool) -> None:
     """Hits with their scores, best first."""
     if not hits:
@@ -152,7 +162,7 @@ def show_hits(hits: Sequence[Hit], *, explain: bool) -> None:
         return
     table = _table("score", "when", "memory")
     for hit in hits:
-        signals = "  ".join(f"{name}={value:.3g}" for name, value in hit.signals.items()) if explain else ""
+        signals = _parts(hit.signals) if explain else ""
         table.add_row(f"{hit.score:.3f}", when(hit.occurred_at), _memory(hit, signals))
     console().print(table)
 

@@ -50,7 +50,7 @@ class Finder:
             return single(self._index, queries[0], vector, limit=limit, where=where, mode=mode)
         wide = max(limit, RERANKED) if rerank is not None else limit
         pool, asked = self._pool(queries, where, scope, wide)
-        found = hits(self._index, pool, asked, limit=wide, explain=explain)
+        found = hits(pool, asked, limit=wide, explain=explain)
         return (found if rerank is None else reranked(queries[0], found, rerank))[:limit]
 
     def recall(
@@ -68,7 +68,7 @@ class Finder:
         """What memory holds on a query, as text."""
         asked_for = list(dict.fromkeys(one for query in queries for one in expanded(query, expand)))
         pool, asked = self._pool(asked_for, where, scope, RECALLED)
-        found = hits(self._index, pool, asked, limit=RECALLED)
+        found = hits(pool, asked, limit=RECALLED)
         if rerank is not None:
             found = reranked(queries[0], found, rerank)
         sure = confidence(pool, found, scope.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from memkit.signals import NAMES, Query, Window, measure
 from memkit_storage.errors import CallableFailed
 from memkit_storage.filters import Filter
 from memkit_storage.index import Found, Index
-from memkit_storage.rows import Vector
+from memkit_storage.rows import Row, Vector
 from memkit_storage.sample import Sample
 from memkit_storage.timeline import Around
 
@@ -53,13 +53,14 @@ class Asked:
 class Pool:
     """Ranked candidates: positions (n,), signals (n, len(NAMES)) and totals (n,), best first.
 
-    `query` is what they were measured with, `known` those of its terms that some item holds, `items` how many items
-    the file has.
+    `rows` is what they say, by position, `query` what they were measured with, `known` those of its terms that some
+    item holds, `items` how many items the file has.
     """
 
     positions: npt.NDArray[np.int64]
     signals: Floats
     totals: Floats
+    rows: Mapping[int, Row] = field(default_factory=dict)
     query: Query | None = None
     known: frozenset[str] = frozenset()
     items: int = 0
@@ -80,20 +81,20 @@ def candidates(index: Index, asked: Asked, limit: int) -> Pool:
         return Pool(np.zeros(0, np.int64), np.zeros((0, len(NAMES))), np.zeros(0))
     around = index.around(best, REACH + 1)
     query = Query.of(asked.text, asked.vector, found, asked.now_us)
-    positions, signals = _measured(index, query, found, best, around)
+    rows, positions, signals = _measured(index, query, found, best, around)
     signals[:, _NEEDS] = [bonus.get(position, 0.0) for position in positions.tolist()]
     near = {position for one in around.values() for position in _close(one)}
     keep = np.isin(positions, [*best, *near])
     positions, signals = positions[keep], signals[keep]
     totals = lift(asked.weights.totals(signals), signals[:, _NEEDS])
     known = frozenset(term for term, df in found.frequencies.items() if df)
-    return Pool(positions, signals, totals, query, known, found.items).ranked()
+    return Pool(positions, signals, totals, rows, query, known, found.items).ranked()
 
 
 def _measured(
     index: Index, query: Query, found: Found, best: list[int], around: Mapping[int, Around]
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Positions and signals of the best matches and of everything near them."""
+) -> tuple[dict[int, Row], npt.NDArray[np.int64], Floats]:
+    """Rows, positions and signals of the best matches and of everything near them."""
     wanted = dict.fromkeys([*best, *(p for near in around.values() for p in near.positions.tolist())])
     known = index.passages(list(wanted))
     positions = [position for position in wanted if position in known]
@@ -106,7 +107,7 @@ def _measured(
         items=found.items,
         matched=np.isin(positions, best),
     )
-    return np.array(positions, np.int64), signals
+    return {position: known[position].row for position in positions}, np.array(positions, np.int64), signals
 
 
 @lru_cache(maxsize=4)
@@ -151,23 +152,21 @@ def fused(pools: Sequence[Pool]) -> Pool:
     _, first = np.unique(positions[order], return_index=True)
     chosen = order[first]
     signals = np.concatenate([pool.signals for pool in pools])
-    return replace(pools[0], positions=positions[chosen], signals=signals[chosen], totals=totals[chosen]).ranked()
+    rows = {position: row for pool in pools for position, row in pool.rows.items()}
+    best = replace(pools[0], positions=positions[chosen], signals=signals[chosen], totals=totals[chosen], rows=rows)
+    return best.ranked()
 
 
-def hits(index: Index, pool: Pool, asked: Asked, *, limit: int, explain: bool = False) -> list[Hit]:
-    """The first `limit` candidates that the filter lets through, read from the log."""
+def hits(pool: Pool, asked: Asked, *, limit: int, explain: bool = False) -> list[Hit]:
+    """The first `limit` candidates that the filter lets through."""
     found: list[Hit] = []
-    for start in range(0, len(pool.positions), limit):
-        part = pool.positions[start : start + limit].tolist()
-        rows = index.rows(part)
-        for i, position in enumerate(part, start):
-            row = rows.get(position)
-            if row is not None and asked.where.matches(row):
-                shown = asked.weights.shown(pool.signals[i], explain=explain)
-                found.append(Hit.from_row(row, score=score(float(pool.totals[i])), signals=shown))
-        if len(found) >= limit:
+    for i, position in enumerate(pool.positions.tolist()):
+        if len(found) == limit:
             break
-    return found[:limit]
+        if asked.where.matches(pool.rows[position]):
+            shown = asked.weights.shown(pool.signals[i], explain=explain)
+            found.append(Hit.from_row(pool.rows[position], score=score(float(pool.totals[i])), signals=shown))
+    return found
 
 
 def single(index: Index, query: str, vector: Vector | None, *, limit: int, where: Filter, mode: Mode) -> list[Hit]:

@@ -237,9 +237,9 @@ def _together(tokens: list[str], one: str, other: str) -> bool:
 
 
 def _dense(query: Query, passages: Sequence[Passage], window: Window, background: Background) -> dict[str, Floats]:
-    vectors = np.stack([p.vector for p in passages])
-    white = background.whitening.apply(vectors)
-    asked, asked_white = unit(query.vector[None])[0], background.whitening.apply(unit(query.vector[None]))[0]
+    together = np.stack([unit(query.vector[None])[0], *(p.vector for p in passages)])
+    whitened = background.whitening.apply(together)
+    asked, vectors, asked_white, white = together[0], together[1:], whitened[0], whitened[1:]
     spread, spread_white = Spread.of(background.raw @ asked), Spread.of(background.white @ asked_white)
     lengths = np.array([len(p.tokens) for p in passages], np.float64)
     near = window.mixed(white, background.coherence * MIX * BORROW / (BORROW + lengths))
@@ -265,15 +265,15 @@ def _session(values: Mapping[str, Floats], window: Window, matched: npt.NDArray[
 
 def _shape(query: Query, passages: Sequence[Passage], window: Window, words: Floats) -> dict[str, Floats]:
     lengths = np.array([len(p.tokens) for p in passages], np.float64)
-    asks = np.array([_questions(p.text) for p in passages])
+    asks = np.array([_questions(p.row.text) for p in passages])
     before = window.beside[0]
     when, number = asks_when(query.text), bool(_ASKS_NUMBER.search(query.text))
     return {
         "brevity": np.minimum(0, np.log((lengths + 1) / BRIEF)),
         "question": asks,
         "reply": np.where(before >= 0, (asks[before] > 0) * words[before], 0),
-        "when": np.array([float(when and bool(_TIME.search(p.text))) for p in passages]),
-        "number": np.array([float(number and bool(_NUMBER.search(p.text))) for p in passages]),
+        "when": np.array([float(when and bool(_TIME.search(p.row.text))) for p in passages]),
+        "number": np.array([float(number and bool(_NUMBER.search(p.row.text))) for p in passages]),
     }
 
 
@@ -283,7 +283,7 @@ def _questions(text: str) -> float:
 
 def _about(query: Query, passages: Sequence[Passage]) -> dict[str, Floats]:
     """Signals of who, when and how important."""
-    times = np.array([p.occurred_us for p in passages], np.int64)
+    times = np.array([p.row.occurred_us for p in passages], np.int64)
     age = np.maximum(0, query.latest_us - times) / DAY_US
     named = spans(query.text, datetime.fromtimestamp(query.now_us / 1e6, UTC))
     return {
@@ -291,12 +291,12 @@ def _about(query: Query, passages: Sequence[Passage]) -> dict[str, Floats]:
         "role": _role(query, passages),
         "time": np.asarray(overlap(named, times), np.float64) if named else np.zeros(len(passages)),
         "recency": -np.log2(1 + age) / 10,
-        "importance": np.array([_importance(p.metadata.get("importance")) for p in passages]),
+        "importance": np.array([_importance(p.row.metadata.get("importance")) for p in passages]),
     }
 
 
 def _speaker(query: Query, passages: Sequence[Passage]) -> Floats:
-    names = [str(p.metadata.get("name") or "").lower() for p in passages]
+    names = [str(p.row.metadata.get("name") or "").lower() for p in passages]
     asked = query.text.lower()
     named = {name for name in set(names) if name and re.search(rf"\b{re.escape(name.split()[0])}\b", asked)}
     if not named:
@@ -307,7 +307,7 @@ def _speaker(query: Query, passages: Sequence[Passage]) -> Floats:
 def _role(query: Query, passages: Sequence[Passage]) -> Floats:
     side = 0.0 if _ASKS_ASSISTANT.search(query.text) else 1.0
     known = {"user": side, "human": side, "assistant": -side, "ai": -side}
-    return np.array([known.get(str(p.metadata.get("role")), 0.0) for p in passages])
+    return np.array([known.get(str(p.row.metadata.get("role")), 0.0) for p in passages])
 
 
 def _importance(value: object) -> float:

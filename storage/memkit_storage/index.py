@@ -193,12 +193,12 @@ class Index:
         with self._store.lock:
             tail, sealed = self._open(), self._sealed
             found = tail.passages(positions) if tail else []
-            known = {passage.position for passage in found}
+            known = {passage.row.position for passage in found}
             rest = [position for position in positions if position not in known]
         if rest and sealed is not None:
             with suppress(IndexDamaged):  # the next search makes it anew; until then the log has them
                 found += sealed.passages(rest)
-        passages = {passage.position: passage for passage in found}
+        passages = {passage.row.position: passage for passage in found}
         gone = [position for position in rest if position not in passages]  # sealed or ended since the search
         return passages | {row.position: Passage.of(row, analyze(row.searchable)) for row in self.rows(gone).values()}
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from memkit_storage.cache import (
     IndexBusy,
@@ -39,9 +38,18 @@ from memkit_storage.cache import (
     writing,
 )
 from memkit_storage.filters import Filter
-from memkit_storage.lance_table import build, checksum, extend, lancedb, open_table, reader_of
+from memkit_storage.lance_table import (
+    CONTENT,
+    build,
+    checksum,
+    content_checksum,
+    extend,
+    lancedb,
+    open_table,
+    reader_of,
+)
 from memkit_storage.lexical import TermStats, join, split, unique
-from memkit_storage.rows import Row, Vector
+from memkit_storage.rows import NO_VECTOR, Row, Vector
 from memkit_storage.tail import Found, Passage, Positions, Rows, unit
 
 NPROBES = 50
@@ -51,7 +59,7 @@ _FEW = 128  # rows that a filter leaves: all of them are read, in one query inst
 _TIES = 512  # candidates, from which on it does not matter which of equal rows stand at the cut
 _DRIFT = 1.001  # float32, and what LanceDB's own statistics are behind by
 _PAYLOAD = ["position", "lex", "vector", "crc"]
-_PASSAGE = [*_PAYLOAD, "text", "metadata", "occurred_us"]
+_PASSAGE = [*_PAYLOAD, *CONTENT, "said"]
 
 
 def available() -> bool:
@@ -308,32 +316,29 @@ class LanceIndex:
         Raises:
             IndexDamaged: the table cannot be read.
         """
-        places = np.searchsorted(self._positions, np.asarray(positions, np.int64))
-        places = np.minimum(places, len(self._positions) - 1)
-        offsets = places[self._positions[places] == positions]
-        if not len(offsets):
+        known, ids = self._places
+        places = np.minimum(np.searchsorted(known, np.asarray(positions, np.int64)), len(known) - 1)
+        places = places[known[places] == positions]
+        if not len(places):
             return []
-        (table,) = self._run([self._queries.take_offsets(offsets.tolist()).select(_PASSAGE)])
+        (table,) = self._run([self._queries.take_row_ids(ids[places].tolist()).select(_PASSAGE)])
         rows = self._rows(table, frozenset())
-        if set(rows.positions.tolist()) != set(self._positions[offsets].tolist()):
+        if set(rows.positions.tolist()) != set(known[places].tolist()):
             raise IndexDamaged("rows are not where the table had them")
-        columns = zip(*(table[name].to_pylist() for name in ("text", "metadata", "occurred_us")), strict=True)
-        said = zip(rows.positions.tolist(), columns, rows.tokens, rows.vectors, strict=True)
-        with _trusted("metadata could not be decoded"):
-            return [
-                Passage(position, text, json.loads(metadata), occurred, tokens, vector)
-                for position, (text, metadata, occurred), tokens, vector in said
-            ]
+        contents = zip(*(table[name].to_pylist() for name in (*CONTENT, "said")), strict=True)
+        said = zip(rows.positions.tolist(), contents, rows.tokens, rows.vectors, strict=True)
+        with _trusted("rows could not be decoded"):
+            return [Passage(_row(position, content), tokens, vector) for position, content, tokens, vector in said]
 
     @cached_property
-    def _positions(self) -> npt.NDArray[np.int64]:
-        """Those of the table's rows, in its order, which is ascending."""
+    def _places(self) -> tuple[Positions, Positions]:
+        """Positions of the table's rows, ascending, and LanceDB's ids of these rows in this version of the table."""
         with _trusted("the positions could not be read"):
-            table = self._table.search().select(["position"]).limit(len(self) + 1).to_arrow()
-        positions = np.asarray(table["position"].to_numpy(), np.int64)
-        if (np.diff(positions) <= 0).any():
-            raise IndexDamaged("the rows of the table are out of order")
-        return positions
+            search = self._table.search().select(["position"]).with_row_id(True)
+            table = search.limit(len(self) + 1).to_arrow()
+        positions, ids = (np.asarray(table[name].to_numpy(), np.int64) for name in ("position", "_rowid"))
+        order = np.argsort(positions)
+        return positions[order], ids[order]
 
     def _answers(self, legs: Sequence[_Leg], k: int, dead: Collection[int]) -> list[tuple[Found, Rows]]:
         """Ask for more candidates until those that were not asked for cannot be among the k best of any leg."""
@@ -377,6 +382,15 @@ class LanceIndex:
 
     def _none(self) -> Rows:
         return Rows(np.zeros(0, np.int64), np.zeros((0, self._state.key.dim), np.float32), [])
+
+
+def _row(position: int, content: tuple[Any, ...]) -> Row:
+    """A row of the table, without its vector."""
+    *values, crc = content
+    if content_checksum(values) != crc:
+        raise IndexDamaged(f"the content at position {position} does not match its checksum")
+    named = dict(zip(CONTENT, values, strict=True))
+    return Row(**{**named, "metadata": json.loads(named["metadata"])}, vector=NO_VECTOR, position=position)
 
 
 @dataclass(frozen=True, slots=True)

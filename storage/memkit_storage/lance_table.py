@@ -16,6 +16,7 @@ import numpy as np
 
 from memkit_storage.cache import IndexKey, State, free_name, sweep
 from memkit_storage.filter_sql import filter_columns, pa_fields
+from memkit_storage.filters import TIME_FIELDS
 from memkit_storage.lexical import join
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
@@ -25,6 +26,7 @@ ONE_BIT_FROM = 256  # dimensions; below, one bit each is too coarse, and a byte 
 RETRAIN = 1.25  # times as many rows as at the last training: every seal between adds 1.4 ms to a search
 _GRACE = 60  # seconds for which readers in other processes may go on using a version that was replaced
 _CHUNK = 8_192  # rows that are turned into Arrow at once
+CONTENT = ("id", "text", *SCOPE_FIELDS, "metadata", *TIME_FIELDS.values())  # what a row says, by column
 _IN = 1_000  # positions in one SQL list
 _TABLE = "rows"
 
@@ -109,6 +111,7 @@ def reader_of(dim: int, rows: Iterable[Row], tokens: Iterable[Sequence[str]]) ->
         pa.field("lex", pa.string()),  # the tokens, joined
         pa.field("vector", pa.list_(pa.float16(), dim)),
         pa.field("crc", pa.uint32()),
+        pa.field("said", pa.uint32()),
     ]
     schema = pa.schema([*pa_fields(), *extra])
     pairs = zip(rows, tokens, strict=True)
@@ -129,7 +132,13 @@ def _batch(schema: Any, chunk: list[tuple[Row, Sequence[str]]]) -> Any:
     columns["crc"] = [
         checksum(row.position, half.tobytes(), text) for (row, _), half, text in zip(chunk, halves, lex, strict=True)
     ]
+    columns["said"] = [content_checksum(values) for values in zip(*(columns[name] for name in CONTENT), strict=True)]
     return pa.record_batch([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def content_checksum(values: Sequence[Any]) -> int:
+    """Of what a row says, the values of CONTENT in order."""
+    return zlib.crc32("\x1f".join(map(repr, values)).encode("utf-8", "surrogatepass"))
 
 
 def checksum(position: int, vector: bytes, lex: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
+NO_VECTOR: Vector = np.zeros(0, np.float32)
 SCOPE_FIELDS = ("user_id", "agent_id", "run_id")
 
 

@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,20 +56,16 @@ def best(scores: npt.NDArray[np.floating], positions: Positions, k: int) -> Foun
 
 
 class Passage(NamedTuple):
-    """What a living row says, for ranking: its text, time (µs), tokens and unit vector (d,)."""
+    """A living row as ranking sees it: its content (whose own vector may be left out), tokens, and unit vector (d,)."""
 
-    position: int
-    text: str
-    metadata: dict[str, Any]
-    occurred_us: int
+    row: Row
     tokens: list[str]
     vector: Vector
 
     @classmethod
     def of(cls, row: Row, tokens: list[str]) -> Passage:
         """The passage of a row with a vector as the log has it."""
-        vector = unit(row.vector[None])[0]
-        return cls(row.position, row.text, row.metadata, row.occurred_us, tokens, vector)
+        return cls(row, tokens, unit(row.vector[None])[0])
 
 
 @dataclass(frozen=True, slots=True)
