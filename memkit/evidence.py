@@ -24,13 +24,13 @@ NOTHING = "Memory holds nothing about this."
 THRESHOLD = 0.1
 FEW = 50  # items, at which half of what speaks against evidence is believed
 WEIGHTS = (-0.9, 7.5, -4.5, -2.5)  # of 1 and the clues
-_FUNCTION = frozenset(
+FUNCTION_WORDS = frozenset(
     analyze(
-        "a an the and or but if of to in on at by for from with about into over after before as is are was were be been "
-        "being am do does did done have has had having i you he she it we they me him her us them my your his its our "
-        "their mine this that these those there here what which who whom whose when where why how can could will would "
-        "shall should may might must not no nor so than then too very just also any some all both each more most other "
-        "tell know please there's it's that's i'm don't didn't"
+        "a an the and or but if of to in on at by for from with about into over after before as is are was were be "
+        "been being am do does did done have has had having i you he she it we they me him her us them my your his its "
+        "our their mine this that these those there here what which who whom whose when where why how can could will "
+        "would shall should may might must not no nor so than then too very just also any some all both each more most "
+        "other tell know please there's it's that's i'm don't didn't"
     )
 )
 _COVERAGE = NAMES.index("coverage_near")
@@ -53,11 +53,11 @@ def clues(pool: Pool, found: Sequence[Hit], scope: Iterable[str]) -> tuple[float
     query, known = pool.query, pool.known
     assert query is not None
     rarity = dict(zip(query.terms, query.idf.tolist(), strict=True))
-    content = sum(idf for term, idf in rarity.items() if term not in _FUNCTION)
+    content = sum(idf for term, idf in rarity.items() if term not in FUNCTION_WORDS)
     strangers = _strangers(query.text, known, found, scope)
     if not content:
         return 0.5, 0.0, strangers
-    unknown = sum(idf for term, idf in rarity.items() if term not in _FUNCTION and term not in known)
+    unknown = sum(idf for term, idf in rarity.items() if term not in FUNCTION_WORDS and term not in known)
     coverage = float(pool.signals[:, _COVERAGE].max()) * sum(rarity.values()) / content
     return min(coverage, 1.0), unknown / content, strangers
 

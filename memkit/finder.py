@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memkit.attribution import attribute, nearness
 from memkit.evidence import NOTHING, abstains, confidence
 from memkit.fast.feedback import KEPT, Feedback
 from memkit.fast.tier import FastTier
@@ -23,7 +24,9 @@ from memkit_storage.index import Index
 from memkit_storage.log import now_us
 from memkit_storage.store import Store
 
+SHOWN = 10  # candidates that a feedback takes for seen
 RECALLED = 30  # hits that a context is packed from
+OBSERVED = 0.5  # weight of what an answer shows, against what a person says
 Scope = Mapping[str, str]
 
 
@@ -130,6 +133,7 @@ class Finder:
                 scope=scope,
                 used=helped,
                 wrong=misled,
+                shown=tuple(pool.rows[position].id for position in pool.positions[:SHOWN].tolist()),
                 signals=pool.signals[kept],
                 labels=self._labels(pool.positions[kept], helped, misled),
                 weight=float(weight),
@@ -137,6 +141,28 @@ class Finder:
                 trusted=trusted,
             )
         )
+
+    def observe(self, recall: Recall, answer: str) -> dict[str, float]:
+        """Attribute an answer to the items of a recall, and learn from it as far as that is sure."""
+        if not isinstance(answer, str) or not answer.strip():
+            raise InvalidInput(f"answer={answer!r}: pass what was answered")
+        passages = self._index.passages([hit.position for hit in recall.hits])
+        near = nearness(self._vector(answer), {p: passage.vector for p, passage in passages.items()}, recall.hits)
+        used = attribute(answer, recall.query, recall.hits, citations=recall.citations, near=near)
+        there = {id_: sure for id_, sure in used.items() if self._store.get(id_) is not None}
+        if there and self._as_of is None:
+            self.feedback(
+                recall,
+                recall.query,
+                Filter.parse(recall.scope),
+                recall.scope,
+                used=list(there),
+                wrong=(),
+                weight=OBSERVED * min(there.values()),
+                source="observe",
+                trusted=True,
+            )
+        return there
 
     def _named(
         self, used: Sequence[str], wrong: Sequence[str], allowed: Filter

@@ -1,10 +1,10 @@
 """How the signals of a candidate become one score.
 
 The score is linear in the signals (`memkit.signals`): total = weights . signals. The weights that memkit starts with,
-PRIOR, were fitted once by listwise softmax with ridge, to LoCoMo chats, BEAM user/assistant logs and Natural Questions
-passages with equal say, rounded, and are the same for every file (`python -m benchmarks.recall.prior` fits them again
-and shows what each kind alone would choose). What feedback teaches moves them, for one file and one family of scopes
-(`memkit.fast.ranker`).
+PRIOR, were fitted once by listwise softmax with ridge, to LoCoMo chats, BEAM user/assistant logs, Natural Questions
+passages and made-up single facts, with equal say; they were rounded, and are the same for every file. Run
+`python -m benchmarks.recall.prior` to fit them again and to see what each kind alone would choose. What feedback
+teaches moves them, for one file and one family of scopes (`memkit.fast.ranker`).
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ Floats = npt.NDArray[np.float64]
 
 PRIOR = {
     "words": 0.0,
-    "words_near": 0.25,
-    "coverage": 1.0,
-    "coverage_near": 1.5,
-    "phrase": 2.0,
-    "meaning": 0.3,
-    "meaning_white": 0.1,
-    "meaning_near": 0.45,
-    "session_words": 0.3,
-    "session_meaning": 0.2,
-    "brevity": 0.8,
+    "words_near": 0.13,
+    "coverage": 0.4,
+    "coverage_near": 2.5,
+    "phrase": 0.7,
+    "meaning": 0.7,
+    "meaning_white": 0.0,
+    "meaning_near": 0.5,
+    "session_words": 0.33,
+    "session_meaning": 0.12,
+    "brevity": 1.4,
     "question": -0.4,
-    "reply": 0.2,
-    "speaker": 0.33,
-    "role": 0.9,
-    "when": 1.2,
+    "reply": 0.17,
+    "speaker": 0.2,
+    "role": 1.0,
+    "when": 1.3,
     "number": 1.0,
     "time": 1.0,
     "recency": 0.0,
     "importance": 0.5,
     "novelty": 1.0,
-    "adapted": 0.5,
+    "adapted": 2.0,
     "needs": 5.0,
 }
-EVEN = 4.0  # total at which a hit scores 0.5
-WIDTH = 2.0  # total by which the odds of a score grow e-fold
+EVEN = 9.0  # total at which a hit scores 0.5
+WIDTH = 3.0  # total by which the odds of a score grow e-fold
 
 
 @dataclass(frozen=True, slots=True)

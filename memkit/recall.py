@@ -30,6 +30,7 @@ CANDIDATES = 30  # of each signal; 30 and 50 rank alike on every benchmark (docs
 FIRST = 20  # of them, by what they say alone, are looked at with their neighbours
 REACH = 2  # neighbours to each side that become candidates too
 RERANKED = 30  # hits that a reranker is shown
+ADAPTED = 10  # candidates that a query in the user's own words adds
 _NEEDS = NAMES.index("needs")
 
 
@@ -75,12 +76,14 @@ def candidates(index: Index, asked: Asked, limit: int) -> Pool:
     """Everything that may be an answer, ranked by all signals and by what was learned."""
     found = index.search(asked.vector, asked.text, max(CANDIDATES, 3 * limit), asked.where)
     yardstick = background(found.sample)
-    bonus = _bonus(index, asked, yardstick)
-    best = list(dict.fromkeys([*_promising(found, max(FIRST, limit)), *bonus]))
+    bonus, meant = _remembered(index, asked, yardstick)
+    also = [] if meant is None else index.search(meant, "", ADAPTED, asked.where).matches
+    promising = _promising(found, max(FIRST, limit))
+    best = list(dict.fromkeys([*promising, *bonus, *(match.position for match in also)]))
     if not best:
         return Pool(np.zeros(0, np.int64), np.zeros((0, len(NAMES))), np.zeros(0))
     around = index.around(best, REACH + 1)
-    query = Query.of(asked.text, asked.vector, found, asked.now_us)
+    query = Query.of(asked.text, asked.vector, found, asked.now_us, meant=meant)
     rows, positions, signals = _measured(index, query, found, best, around)
     signals[:, _NEEDS] = [bonus.get(position, 0.0) for position in positions.tolist()]
     near = {position for one in around.values() for position in _close(one)}
@@ -116,11 +119,13 @@ def background(sample: Sample) -> Background:
     return Background.of(sample)
 
 
-def _bonus(index: Index, asked: Asked, yardstick: Background) -> dict[int, float]:
-    """How well items (by position) served such a need before."""
+def _remembered(index: Index, asked: Asked, yardstick: Background) -> tuple[dict[int, float], Vector | None]:
+    """How well items (by position) served such a need before, and the query in the file's words if that differs."""
     if asked.learned is None:
-        return {}
-    return index.positions(asked.learned.bonus(asked.vector, yardstick))
+        return {}, None
+    bonus = index.positions(asked.learned.bonus(asked.vector, yardstick))
+    meant, support = asked.learned.adapted(asked.vector)
+    return bonus, meant if support else None
 
 
 def _close(near: Around) -> list[int]:

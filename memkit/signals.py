@@ -91,7 +91,10 @@ _ENDS = re.compile(r"[.!?]+")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query as the signals see it: vector (d,), distinct terms with their rarity (idf), and what its wording asks."""
+    """A query as the signals see it: vector (d,), distinct terms with their rarity (idf), and when it is asked.
+
+    `meant` is the vector of the query in the file's words, as far as feedback has taught the user's own.
+    """
 
     text: str
     vector: Vector
@@ -99,14 +102,15 @@ class Query:
     idf: Floats
     latest_us: int
     now_us: int
+    meant: Vector | None = None
 
     @classmethod
-    def of(cls, text: str, vector: Vector, found: Found, now_us: int) -> Query:
+    def of(cls, text: str, vector: Vector, found: Found, now_us: int, *, meant: Vector | None = None) -> Query:
         """A query about a file, asked at a time (µs)."""
         terms = unique(analyze(text))
         n = found.items
         df = np.array([found.frequencies.get(term, 0) for term in terms], np.float64)
-        return cls(text, vector, terms, np.log(1 + (n - df + 0.5) / (df + 0.5)), found.latest_us, now_us)
+        return cls(text, vector, terms, np.log(1 + (n - df + 0.5) / (df + 0.5)), found.latest_us, now_us, meant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +249,20 @@ def _dense(query: Query, passages: Sequence[Passage], window: Window, background
     near = window.mixed(white, background.coherence * MIX * BORROW / (BORROW + lengths))
     beside = window.beside[:2]
     alike = np.where(beside >= 0, np.einsum("nd,knd->kn", white, white[beside]), 0).max(axis=0)
+    meaning = spread.z(np.vecdot(vectors, asked))
     return {
-        "meaning": spread.z(np.vecdot(vectors, asked)),
+        "meaning": meaning,
+        "adapted": _gained(query, vectors, background) - meaning if query.meant is not None else np.zeros(len(vectors)),
         "meaning_white": spread_white.z(np.vecdot(white, asked_white)),
         "meaning_near": spread_white.z(np.vecdot(near, asked_white)),
         "novelty": 1 - np.asarray(np.clip(alike, 0, 1), np.float64),
     }
+
+
+def _gained(query: Query, vectors: Vector, background: Background) -> Floats:
+    """`meaning` for the query in the file's words."""
+    assert query.meant is not None
+    return Spread.of(background.raw @ query.meant).z(np.vecdot(vectors, query.meant))
 
 
 def _session(values: Mapping[str, Floats], window: Window, matched: npt.NDArray[np.bool_]) -> dict[str, Floats]:

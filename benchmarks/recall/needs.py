@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.datasets import DEFAULT_DATA, load_locomo
+from benchmarks.recall.datasets import DEFAULT_DATA, load_locomo
 from memkit import Memory
 from memkit.embed import default_embedder
 from memkit.fast import needs

@@ -107,7 +107,7 @@ def learn(
 
 def _missed(asked: Floats, used: Floats, others: Floats) -> Floats:
     """(d,) displacement that the query lacked: nothing if it found what was used by itself."""
-    near = np.exp(BETA * (np.concatenate([used, others]) @ (asked / max(float(np.linalg.norm(asked)), _TINY)) - 1))
+    near = np.exp(BETA * (np.concatenate([used, others]) @ asked - 1))
     share = near[: len(used)].sum() / near.sum()
     return np.asarray((1 - share) * (used.mean(axis=0) - others.mean(axis=0)), np.float32)
 
@@ -132,16 +132,13 @@ def adapt(state: AdapterState, query: Floats) -> tuple[Floats, float]:
     Raises:
         InvalidVector: another dimension, or not finite.
     """
-    vector = _rows(query, len(state.mean), "query")[0]
-    length = float(np.linalg.norm(vector))
-    asked = vector / length if length else vector
-    key = _key(vector, state.mean)
+    asked = _rows(query, len(state.mean), "query")[0]
+    key = _key(asked, state.mean)
     support = _support(state.covariance, key)
     gate = _gate(support, float(state.usual))
     if not gate:
         return asked, 0.0
-    moved = asked + (gate / support) * (state.weights @ key)
-    return np.asarray(moved / max(float(np.linalg.norm(moved)), _TINY), np.float32), gate
+    return _unit(asked + (gate / support) * (state.weights @ key)), gate
 
 
 def _gate(support: float, usual: float) -> float:
@@ -155,10 +152,14 @@ def _support(covariance: Floats, key: Floats) -> float:
     return float(np.clip(key @ key - key @ covariance @ key, 0, 1))
 
 
-def _key(query: Floats, mean: Floats) -> Floats:
-    length = np.linalg.norm(query)
-    centred = query / max(float(length), _TINY) - mean
-    return np.asarray(centred / max(float(np.linalg.norm(centred)), _TINY), np.float32)
+def _key(asked: Floats, mean: Floats) -> Floats:
+    return _unit(asked - mean)
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Vectors (..., d) at length one; zero stays zero."""
+    lengths = np.linalg.norm(np.asarray(vectors, np.float64), axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, _TINY), np.float32)
 
 
 def _fitted(state: AdapterState, key: Floats, towards: Floats, weight: float) -> tuple[Floats, Floats]:
@@ -177,13 +178,13 @@ def _fitted(state: AdapterState, key: Floats, towards: Floats, weight: float) ->
 
 
 def _rows(vectors: Floats, dim: int, name: str) -> Floats:
-    """(n, d) of one or several vectors, checked."""
+    """(n, d) unit vectors of one or several, checked."""
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     if rows.shape[-1] != dim or rows.ndim != 2:
         raise InvalidVector(f"{name} of shape {np.shape(vectors)}; this adapter holds vectors of dimension {dim}")
     if not np.isfinite(rows).all():
         raise InvalidVector(f"{name} is not finite; pass what the embedder returned")
-    return rows
+    return _unit(rows)
 
 
 # saving

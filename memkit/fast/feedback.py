@@ -25,7 +25,7 @@ class Feedback:
     Attributes:
         vector: (d,) of the query.
         scope: of the search.
-        used, wrong: ids of items that helped, and that misled.
+        used, wrong: ids of items that helped, and that misled. `shown`: of the best that were there to choose from.
         signals: (n, len(NAMES)) of the candidates; none if they were measured by another version.
         labels: (n,) 1 used, -1 wrong, 0 neither.
         weight: in (0, 1]. `source`: who says so, None for the caller. `trusted`: False is logged, not learned from.
@@ -37,6 +37,7 @@ class Feedback:
     scope: Mapping[str, str]
     used: tuple[str, ...]
     wrong: tuple[str, ...]
+    shown: tuple[str, ...]
     signals: Floats
     labels: Labels
     weight: float = 1.0
@@ -52,6 +53,7 @@ class Feedback:
             "epoch": epoch,
             "used": list(self.used),
             "wrong": list(self.wrong),
+            "shown": list(self.shown),
             "names": " ".join(NAMES),
             "signals": self.signals[:KEPT].astype("<f4").tobytes(),
             "labels": self.labels[:KEPT].astype("i1").tobytes(),
@@ -75,6 +77,7 @@ class Feedback:
             scope={name: value[name] for name in SCOPE_FIELDS if value.get(name)},
             used=tuple(value["used"]),
             wrong=tuple(value["wrong"]),
+            shown=tuple(value["shown"]),
             signals=signals.reshape(-1, len(NAMES)),
             labels=labels,
             weight=float(value["weight"]),

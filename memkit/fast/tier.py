@@ -8,14 +8,15 @@ be dropped at any time; replaying gives it back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from memkit.background import Background
-from memkit.fast import needs, ranker
+from memkit.fast import adapter, needs, ranker
+from memkit.fast.adapter import AdapterState
 from memkit.fast.feedback import Feedback
 from memkit.fast.needs import NeedsState, Prepared, Whitening
 from memkit.ranking import Weights
@@ -36,7 +37,7 @@ class FamilyState:
     """What one family has learned: a value, which nothing changes.
 
     Attributes:
-        ranker, needs: of `memkit.fast`.
+        ranker, needs: of `memkit.fast`. `words`: of its query adapter.
         ids: the items that `needs` knows by number.
         sources: weight that each named source has put in.
         feedbacks: how many were learned from.
@@ -44,6 +45,7 @@ class FamilyState:
 
     ranker: ranker.RankerState
     needs: NeedsState
+    words: AdapterState
     ids: tuple[str, ...]
     sources: dict[str, float]
     feedbacks: int
@@ -52,12 +54,16 @@ class FamilyState:
     @classmethod
     def empty(cls, dim: int) -> FamilyState:
         """Nothing learned."""
-        return cls(ranker.empty(), needs.empty(dim), (), {}, 0)
+        return cls(ranker.empty(), needs.empty(dim), adapter.empty(dim), (), {}, 0)
 
     @property
     def weights(self) -> Weights:
         """Of the signals, in use."""
         return ranker.weights(self.ranker)
+
+    def adapted(self, query: Vector) -> tuple[Vector, float]:
+        """The query in the file's words (d,), and how far feedback supports that, in [0, 1]."""
+        return adapter.adapt(self.words, query)
 
     def bonus(self, query: Vector, background: Background) -> dict[str, float]:
         """How well items (by id) served such a need before, (0, 1]."""
@@ -218,7 +224,23 @@ class FastTier:
         used, wrong = ([number[id_] for id_ in some] for some in (feedback.used, feedback.wrong))
         learned = ranker.learn(state.ranker, feedback.signals, feedback.labels > 0, weight)
         served = needs.learn(state.needs, vector, used=used, wrong=wrong, weight=weight)
-        return FamilyState(learned, served, ids, sources, state.feedbacks + 1, list(state._ready))
+        words = self._worded(state.words, feedback, vector, weight)
+        return FamilyState(learned, served, words, ids, sources, state.feedbacks + 1, list(state._ready))
+
+    def _worded(self, state: AdapterState, feedback: Feedback, vector: Vector, weight: float) -> AdapterState:
+        """What the user's words mean, by the items that were used as against the others that were shown."""
+        used = self._meant(feedback.used, feedback.time_us)
+        passed = [id_ for id_ in (*feedback.wrong, *feedback.shown) if id_ not in feedback.used]
+        others = self._meant(dict.fromkeys(passed), feedback.time_us)
+        if not used or not others or not vector.any():
+            return state
+        return adapter.learn(state, vector, np.stack(used), weight=weight, wrong=np.stack(others))
+
+    def _meant(self, ids: Iterable[str], time_us: int) -> list[Vector]:
+        """Vectors of items as they were at a time."""
+        with self._store.lock:
+            rows = [self._store.get(id_, time_us) for id_ in ids]
+        return [row.vector for row in rows if row is not None and row.vector.any()]
 
 
 class Branch(FastTier):
@@ -262,6 +284,7 @@ def _packed(family: Family, lesson: _Lesson, epoch: int) -> dict[str, Any]:
     state = lesson.state
     assert state is not None
     parts = {"ranker": ranker.to_arrays(state.ranker), "needs": needs.to_arrays(state.needs)}
+    parts["adapter"] = adapter.to_arrays(state.words)
     arrays = {f"{part}.{name}": np.ascontiguousarray(a) for part, found in parts.items() for name, a in found.items()}
     return {
         "family": list(family),
@@ -278,13 +301,14 @@ def _unpacked(value: dict[str, Any]) -> FamilyState:
     from safetensors.numpy import load
 
     arrays = load(value["arrays"])
-    parts: dict[str, dict[str, Any]] = {"ranker": {}, "needs": {}}
+    parts: dict[str, dict[str, Any]] = {"ranker": {}, "needs": {}, "adapter": {}}
     for name, array in arrays.items():
         part, _, field_name = name.partition(".")
         parts[part][field_name] = array
     return FamilyState(
         ranker.from_arrays(parts["ranker"]),
         needs.from_arrays(parts["needs"]),
+        adapter.from_arrays(parts["adapter"]),
         tuple(value["ids"]),
         dict(value["sources"]),
         int(value["feedbacks"]),

@@ -169,8 +169,9 @@ def feedback_about(store: Store, ids: Collection[str]) -> Iterator[tuple[FrameTy
         if kind != FrameType.FEEDBACK:
             continue
         about = {name: [id_ for id_ in value.get(name, []) if id_ in ids] for name in ("used", "wrong")}
+        shown = [id_ for id_ in value.get("shown", []) if id_ in ids]
         if value.get("reset") or any(about.values()):
-            yield kind, {**value, **about}
+            yield kind, value if value.get("reset") else {**value, **about, "shown": shown}
 
 
 def _replace(

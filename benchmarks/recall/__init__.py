@@ -1,0 +1,1 @@
+"""How well memkit recalls, measured: `python -m benchmarks.recall --help`."""
