@@ -2,8 +2,8 @@
 
 An answer that cites "[2]" has used item 2. Otherwise each item is asked how much of the answer it explains: the share
 of the answer's content words, by how few of the recalled items hold them, that stand in it and not already in the
-question. An item is named if it explains most of the answer and clearly more than the items that are not named; equal
-items are equally likely. Meaning has a say between items that explain alike. Measured on LoCoMo's answers, alone and
+question. One item is named, if it explains most of the answer and clearly more than any other; between items that
+explain alike the one is named that is clearly nearer in meaning, or none. Measured on LoCoMo's answers, alone and
 within a sentence: `python -m benchmarks.recall.attribution`.
 """
 
@@ -22,13 +22,13 @@ from memkit_storage.rows import Vector
 
 CITED = 0.95
 MOST = 0.7  # share of the answer that an item must explain
-LEAD = 0.3  # of it, by which it must explain more than an item that is not named
-STRANGE = 0.2  # what a word counts that no item has: an answer has words of its own
-NAMED = 1  # items at most; an answer that fits more of them says nothing about any
+LEAD = 0.2  # of it, by which it must explain more than an item that is not named
+STRANGE = 0.5  # what a word counts that no item has: an answer has words of its own
+NEARER = 0.1  # cosine by which one of several that explain alike must be nearer to the answer than the others
 _CITATION = re.compile(r"\[(\d{1,9})\]")
 _NOTHING = re.compile(
-    r"\b(?:i (?:do not|don't|cannot|can't) (?:know|find|recall|remember|tell)|no (?:information|mention|evidence|record)|"
-    r"not (?:mentioned|known|specified|stated|sure)|unknown|unclear|nothing about|memory holds nothing)\b",
+    r"\b(?:i (?:do not|don't|cannot|can't) (?:know|find|recall|remember|tell)|"
+    r"no (?:information|mention|evidence|record)|not (?:mentioned|known|specified|stated|sure)|unknown|unclear|nothing about|memory holds nothing)\b",
     re.IGNORECASE,
 )
 
@@ -53,12 +53,15 @@ def attribute(
     if _NOTHING.search(answer):
         return {}
     explained = explains(answer, query, hits)
-    ordered = sorted(explained, key=lambda id_: (-explained[id_], -near.get(id_, 0.0)))
-    best = explained[ordered[0]] if ordered else 0.0
-    named = [id_ for id_ in ordered if explained[id_] > best - LEAD]
-    if best < MOST or len(named) > NAMED:
+    best = max(explained.values(), default=0.0)
+    alike = [id_ for id_, share in explained.items() if share > best - LEAD]
+    if best < MOST:
         return {}
-    return {id_: explained[id_] / len(named) for id_ in named if explained[id_] >= MOST}
+    if len(alike) > 1:
+        alike.sort(key=lambda id_: -near.get(id_, 0.0))
+        if near.get(alike[0], 0.0) - near.get(alike[1], 0.0) < NEARER or explained[alike[0]] < MOST:
+            return {}
+    return {alike[0]: explained[alike[0]]}
 
 
 def explains(answer: str, query: str, hits: Sequence[Hit]) -> dict[str, float]:

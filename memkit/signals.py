@@ -201,7 +201,7 @@ def _lexical(
         "words_near": _bm25(query.idf, more, longer, length * context) / _reached(query.idf, items, context),
         "coverage": query.idf @ (counts > 0) / bound,
         "coverage_near": query.idf @ np.minimum(1, more) / bound,
-        "phrase": _phrase(query, passages, counts) / (2 * bound),
+        "phrase": _phrase(query, passages, counts),
     }
 
 
@@ -221,14 +221,14 @@ def _reached(idf: Floats, items: int, context: float) -> float:
 
 
 def _phrase(query: Query, passages: Sequence[Passage], counts: Floats) -> Floats:
-    said = analyze(query.text)
     weight = dict(zip(query.terms, query.idf.tolist(), strict=True))
     place = {term: i for i, term in enumerate(query.terms)}
+    pairs = {(one, other): weight[one] + weight[other] for one, other in pairwise(analyze(query.text))}
     found = np.zeros(len(passages))
-    for one, other in dict.fromkeys(pairwise(said)):
+    for (one, other), rarity in pairs.items():
         for i in np.flatnonzero((counts[place[one]] > 0) & (counts[place[other]] > 0)).tolist():
-            found[i] += (weight[one] + weight[other]) * _together(passages[i].tokens, one, other)
-    return found
+            found[i] += rarity * _together(passages[i].tokens, one, other)
+    return found / (sum(pairs.values()) or 1.0)
 
 
 def _together(tokens: list[str], one: str, other: str) -> bool:

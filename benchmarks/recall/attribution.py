@@ -13,12 +13,15 @@ import argparse
 import gzip
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.recall.__main__ import _cache, progress
 from benchmarks.recall.datasets import DEFAULT_DATA, load
 from benchmarks.recall.systems import USER, Cached, stored
-from memkit.attribution import attribute
+from memkit.attribution import attribute, nearness
+from memkit.items import Hit
 
 FORMS = ("alone", "in a sentence", "own words", "does not know", "of another conversation")
 
@@ -57,7 +60,8 @@ def main() -> None:
                     )
                 )
                 for form, text in said.items():
-                    named = attribute(text, question.text, hits, citations={}, near={})
+                    near = nearness(embedder.embed_query(text), _vectors(embedder, hits), hits)
+                    named = attribute(text, question.text, hits, citations={}, near=near)
                     right = len(set(named) & set(question.evidence)) if form in FORMS[:3] else 0
                     for place, value in enumerate((1, bool(named), len(named), right)):
                         counts[form][place] += value
@@ -65,6 +69,11 @@ def main() -> None:
     print("| answer | asked | something named, % | of it evidence, % |\n| --- | --- | --- | --- |")
     for form, (asked, some, named, right) in counts.items():
         print(f"| {form} | {asked} | {100 * some / asked:.1f} | {100 * right / named if named else 0:.1f} |")
+
+
+def _vectors(embedder: Cached, hits: Sequence[Hit]) -> dict[int, Any]:
+    texts = [f"{hit.metadata['name']}: {hit.text}" if hit.metadata.get("name") else hit.text for hit in hits]
+    return {hit.position: vector for hit, vector in zip(hits, embedder.embed_documents(texts), strict=True)}
 
 
 def _answers(path: Path) -> dict[str, str]:
