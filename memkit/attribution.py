@@ -28,7 +28,8 @@ NEARER = 0.1  # cosine by which one of several that explain alike must be nearer
 _CITATION = re.compile(r"\[(\d{1,9})\]")
 _NOTHING = re.compile(
     r"\b(?:i (?:do not|don't|cannot|can't) (?:know|find|recall|remember|tell)|"
-    r"no (?:information|mention|evidence|record)|not (?:mentioned|known|specified|stated|sure)|unknown|unclear|nothing about|memory holds nothing)\b",
+    r"no (?:information|mention|evidence|record)|not (?:mentioned|known|specified|stated|sure)|"
+    r"unknown|unclear|nothing about|memory holds nothing)\b",
     re.IGNORECASE,
 )
 
