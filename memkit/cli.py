@@ -100,7 +100,8 @@ def add(
 
     broken: list[str] = []
     entries = cli_add.texts(text or [], id)
-    entries += cli_add.records(source or [], broken if skip_broken else None)
+    scope = {name: value for name, value in (("user_id", user), ("agent_id", agent), ("run_id", run)) if value}
+    entries += cli_add.records(source or [], broken if skip_broken else None, scope)
     entries = cli_add.completed(entries, metadata, occurred_at)
     for record in broken:
         out.note(f"skipped: {record}")

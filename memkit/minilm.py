@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memkit.embed import Matrix, unit
-from memkit_storage.errors import MemkitError
+from memkit_storage.errors import EmbedderUnavailable
 
 if TYPE_CHECKING:
     from tokenizers.implementations import BertWordPieceTokenizer
@@ -44,10 +44,6 @@ MAX_CHARS = 200_000
 BATCH_TOKENS = 2048  # one forward pass: larger ones are no faster on a CPU and cost memory
 CLS, SEP = 101, 102
 VOCABULARY = Path(__file__).parent / "data" / "minilm_vocab.txt"
-
-
-class EmbedderUnavailable(MemkitError):
-    """The embedded default cannot run: its weights are missing, or are not the pinned file."""
 
 
 @dataclass(frozen=True, slots=True)

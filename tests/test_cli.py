@@ -213,6 +213,19 @@ def test_an_interrupted_import_is_taken_up_again(data, tmp_path):
     assert (again["known"], again["added"]) == (there, 3000 - there)
 
 
+def test_one_file_can_be_imported_for_two_users(data):
+    Path("notes.txt").write_text("the boat is blue")
+    for user in ("ana", "bob", "ana"):
+        data("add", "a.mem", "--from", "notes.txt", "--user", user)
+    assert data("stats", "a.mem")["users"] == {"ana": 1, "bob": 1}
+
+
+def test_feedback_moves_what_helped_to_the_top(data, filled):
+    others = [hit["id"] for hit in data("search", filled, "where does she live?", "--user", "ana")]
+    data("feedback", filled, "where does she live?", "--used", others[-1], "--user", "ana")
+    assert data("search", filled, "where does she live?", "--user", "ana")[0]["id"] == others[-1]
+
+
 def test_the_demo_does_the_whole_job(run, data):
     code, stdout, _ = run("demo")
     assert code == 0

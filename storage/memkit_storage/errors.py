@@ -11,6 +11,7 @@ MemkitError
 ├── CorruptRecord                  bytes of the log are damaged; names path and offset
 ├── EmbedderMismatch               the file's vectors came from another embedder
 ├── CallableFailed                 a rerank=, expand= or tokenizer that you passed raised, or returned nonsense
+├── EmbedderUnavailable            the embedded default cannot run: weights are missing, or are not the pinned file
 ├── ReadOnly                       a past view, a read-only file or disk
 └── StorageFailed (OSError)        the disk refused: full, short write, fsync error
 """
@@ -69,6 +70,10 @@ class CorruptRecord(MemkitError):
 
 class EmbedderMismatch(MemkitError):
     """The vectors in the file were made by another embedder than the one in use."""
+
+
+class EmbedderUnavailable(MemkitError):
+    """The embedded default cannot run: its weights are missing, or are not the pinned file."""
 
 
 class CallableFailed(MemkitError):

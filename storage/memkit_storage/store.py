@@ -323,7 +323,9 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Collect changes on the current state and write them when the block ends: all or none, then durable.
+        """Collect changes on the current state and write them when the block ends, then make them durable.
+
+        An error leaves none of them; a crash in the middle of a long one may leave the first of them.
 
         Raises:
             ReadOnly, StorageFailed: nothing was written.
