@@ -563,6 +563,8 @@ def _item(row: Row) -> Item:
 def _complete(draft: Draft, metadata: Mapping[str, Any] | None, occurred_at: datetime | None) -> Draft:
     if metadata is not None:
         check_metadata(metadata)
+    if not metadata and occurred_at is None:
+        return draft
     own = {**(metadata or {}), **draft.metadata}
     return replace(draft, metadata=own, occurred_at=draft.occurred_at or occurred_at)
 
@@ -573,7 +575,7 @@ def _in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Dra
         if getattr(entry, name) not in (None, value):
             raise InvalidInput(f"{name}={getattr(entry, name)!r}, but this view is bound to {name}={value!r}")
     missing: dict[str, Any] = {name: value for name, value in scope.items() if getattr(entry, name) is None}
-    return replace(entry, **missing)
+    return replace(entry, **missing) if missing else entry
 
 
 def _some(where: Where | None, scope: dict[str, str]) -> Where | None:

@@ -49,6 +49,11 @@ class Asked:
         """Of the signals, for this family of scopes."""
         return prior() if self.learned is None else self.learned.weights
 
+    @property
+    def memory(self) -> float:
+        """How far the memory of past needs is believed, in [0, 1]."""
+        return 0.0 if self.learned is None else self.learned.trust_needs.degree
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -89,7 +94,7 @@ def candidates(index: Index, asked: Asked, limit: int) -> Pool:
     near = {position for one in around.values() for position in _close(one)}
     keep = np.isin(positions, [*best, *near])
     positions, signals = positions[keep], signals[keep]
-    totals = lift(asked.weights.totals(signals), signals[:, _NEEDS])
+    totals = lift(asked.weights.totals(signals), signals[:, _NEEDS] * asked.memory)
     known = frozenset(term for term, df in found.frequencies.items() if df)
     return Pool(positions, signals, totals, rows, query, known, found.items).ranked()
 

@@ -19,7 +19,9 @@ from memkit.fast import adapter, needs, ranker
 from memkit.fast.adapter import AdapterState
 from memkit.fast.feedback import Feedback
 from memkit.fast.needs import NeedsState, Prepared, Whitening
+from memkit.fast.trust import Trust
 from memkit.ranking import Weights
+from memkit.signals import NAMES
 from memkit.vectors import FileVectors
 from memkit_storage.format import FrameType
 from memkit_storage.rows import Vector
@@ -28,6 +30,8 @@ from memkit_storage.store import Store
 
 Family = tuple[str | None, ...]
 
+_NEEDS, _ADAPTED = NAMES.index("needs"), NAMES.index("adapted")
+UNPROVED = Trust()
 SNAPSHOT_EVERY = 128  # feedbacks of a family; replaying so many takes a tenth of a second
 SOURCE_CAP = 100.0  # weight that one named source can put into a family in all
 
@@ -41,6 +45,7 @@ class FamilyState:
         ids: the items that `needs` knows by number.
         sources: weight that each named source has put in.
         feedbacks: how many were learned from.
+        trust_needs, trust_words: how far `needs` and `words` have earned belief.
     """
 
     ranker: ranker.RankerState
@@ -49,6 +54,8 @@ class FamilyState:
     ids: tuple[str, ...]
     sources: dict[str, float]
     feedbacks: int
+    trust_needs: Trust = UNPROVED
+    trust_words: Trust = UNPROVED
     _ready: list[tuple[Background, Prepared]] = field(default_factory=list, repr=False)  # kept for reading
 
     @classmethod
@@ -59,7 +66,9 @@ class FamilyState:
     @property
     def weights(self) -> Weights:
         """Of the signals, in use."""
-        return ranker.weights(self.ranker)
+        values = ranker.weights(self.ranker).values.copy()
+        values[_ADAPTED] *= self.trust_words.degree
+        return Weights(values)
 
     def adapted(self, query: Vector) -> tuple[Vector, float]:
         """The query in the file's words (d,), and how far feedback supports that, in [0, 1]."""
@@ -224,8 +233,18 @@ class FastTier:
         used, wrong = ([number[id_] for id_ in some] for some in (feedback.used, feedback.wrong))
         learned = ranker.learn(state.ranker, feedback.signals, feedback.labels > 0, weight)
         served = needs.learn(state.needs, vector, used=used, wrong=wrong, weight=weight)
-        words = self._worded(state.words, feedback, vector, weight)
-        return FamilyState(learned, served, words, ids, sources, state.feedbacks + 1, list(state._ready))
+        return replace(
+            state,
+            ranker=learned,
+            needs=served,
+            words=self._worded(state.words, feedback, vector, weight),
+            ids=ids,
+            sources=sources,
+            feedbacks=state.feedbacks + 1,
+            trust_needs=_needs_judged(state, feedback),
+            trust_words=_words_judged(state, feedback),
+            _ready=list(state._ready),
+        )
 
     def _worded(self, state: AdapterState, feedback: Feedback, vector: Vector, weight: float) -> AdapterState:
         """What the user's words mean, by the items that were used as against the others that were shown."""
@@ -267,6 +286,20 @@ class Branch(FastTier):
         """Nothing of a branch is kept."""
 
 
+def _needs_judged(state: FamilyState, feedback: Feedback) -> Trust:
+    """What bringing back the items of past needs, fully believed, does to this answer."""
+    totals = state.weights.totals(feedback.signals)
+    brought = needs.lift(totals, feedback.signals[:, _NEEDS])
+    return state.trust_needs.judged(totals, brought, feedback.labels > 0)
+
+
+def _words_judged(state: FamilyState, feedback: Feedback) -> Trust:
+    """What the query adapter, fully believed, does to this answer."""
+    values = ranker.weights(state.ranker).values
+    totals = feedback.signals @ np.where(np.arange(len(values)) == _ADAPTED, 0.0, values)
+    return state.trust_words.judged(totals, feedback.signals @ values, feedback.labels > 0)
+
+
 def _trusted(feedback: Feedback, sources: dict[str, float]) -> tuple[float, dict[str, float]]:
     """The weight that a feedback gets, and what its source has spent then."""
     if not feedback.trusted:
@@ -293,6 +326,7 @@ def _packed(family: Family, lesson: _Lesson, epoch: int) -> dict[str, Any]:
         "feedbacks": state.feedbacks,
         "ids": list(state.ids),
         "sources": state.sources,
+        "trust": [list(state.trust_needs), list(state.trust_words)],
         "arrays": save(arrays),
     }
 
@@ -312,4 +346,6 @@ def _unpacked(value: dict[str, Any]) -> FamilyState:
         tuple(value["ids"]),
         dict(value["sources"]),
         int(value["feedbacks"]),
+        trust_needs=Trust(*value["trust"][0]),
+        trust_words=Trust(*value["trust"][1]),
     )

@@ -231,12 +231,16 @@ def encode_events(
     New events get consecutive positions. With `keep_positions` (a rewrite) they keep theirs, and what was erased
     leaves gaps, which the frames' spans cover.
     """
-    placed = list(events) if keep_positions else [replace(e, position=start + i) for i, e in enumerate(events)]
+    placed = list(events) if keep_positions else [_placed(event, start + i) for i, event in enumerate(events)]
     frames: list[Encoded] = []
     for group in _groups(placed):
         frames.extend(_frames(group, start))
         start = group[-1].position + 1
     return frames, placed
+
+
+def _placed(event: Event, position: int) -> Event:
+    return event if event.position == position else replace(event, position=position)
 
 
 def _groups(events: Iterable[Event]) -> Iterable[list[Event]]:

@@ -467,6 +467,7 @@ class Transaction:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._start = store.log.cursor.position
         self._pending: dict[str, int] = {}
         self.events: list[Event] = []
 
@@ -485,7 +486,8 @@ class Transaction:
     def put(self, row: Row) -> int:
         """A new version; returns its index in `events`. Its time is after every earlier event of the item."""
         time_us = max(row.updated_us, self._last(row.id) + 1)
-        return self._add(replace(row, updated_us=time_us, vector=to_disk_precision(row.vector)))
+        position = self._start + len(self.events)  # where it will stand: nobody else writes meanwhile
+        return self._add(replace(row, updated_us=time_us, vector=to_disk_precision(row.vector), position=position))
 
     def delete(self, id_: str) -> int:
         """End an item now; returns the index in `events`."""
