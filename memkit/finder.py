@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -202,9 +201,3 @@ class Finder:
         position = int(near.positions[place])
         row = self._index.rows([position]).get(position)
         return None if row is None else Hit.from_row(row, score=0.0, signals={})
-
-
-def check_budget(max_tokens: Any) -> None:
-    """A token budget is a whole number from 1 on."""
-    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1 or math.isinf(max_tokens):
-        raise InvalidInput(f"max_tokens={max_tokens!r}: a budget is a whole number from 1 on")

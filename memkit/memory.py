@@ -6,22 +6,32 @@ It checks what comes in, binds scopes and times, and hands over: to `ingest` for
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from memkit.arguments import (
+    Where,
+    check_budget,
+    check_limit,
+    complete,
+    from_cursor,
+    in_scope,
+    queries_of,
+    some_filter,
+    to_cursor,
+)
 from memkit.fast.tier import FamilyState, FastTier
-from memkit.finder import Finder, check_budget
+from memkit.finder import Finder
 from memkit.ingest import Draft, check_metadata, drafts
 from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table
 from memkit.packing import Order, estimate_tokens
 from memkit.vectors import FileVectors
 from memkit.writing import Writer, check_id
 from memkit_storage import rewrite, verify
-from memkit_storage.errors import InvalidFilter, InvalidInput, ReadOnly
+from memkit_storage.errors import InvalidInput, ReadOnly
 from memkit_storage.filters import Filter
 from memkit_storage.format import MAJOR, MINOR
 from memkit_storage.index import Index
@@ -31,7 +41,6 @@ from memkit_storage.store import Store
 from memkit_storage.times import parse_time, to_us
 
 Mode = Literal["hybrid", "vector", "text"]
-Where = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 Items = list[Item]  # `list` is a method here
 Hits = list[Hit]
@@ -156,7 +165,7 @@ class Memory:
         """
         self._writable()
         given = None if occurred_at is None else parse_time(occurred_at)
-        entries = [_complete(draft, metadata, given) for draft in drafts(content)]
+        entries = [complete(draft, metadata, given) for draft in drafts(content)]
         if id is not None:
             if len(entries) != 1:
                 raise InvalidInput(f"id={id!r} for {len(entries)} items; give each message an `id` of its own")
@@ -175,7 +184,7 @@ class Memory:
         """Remember what `memkit.ingest.read` found in files; scopes given here fill those that a draft lacks."""
         self._writable()
         scope = self._bound(user_id, agent_id, run_id)
-        rows = self._writer.add([_in_scope(entry, scope, self._scope) for entry in entries], progress)
+        rows = self._writer.add([in_scope(entry, scope, self._scope) for entry in entries], progress)
         self._index.settle()
         return [Item.from_row(row) for row in rows]
 
@@ -221,7 +230,7 @@ class Memory:
             InvalidFilter: unknown operator or mismatched type.
         """
         self._writable()
-        chosen = self._filter(_some(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
+        chosen = self._filter(some_filter(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
         return len(self._writer.delete(lambda: [row.id for row in self._store.select(chosen)], chosen))
 
     # reading
@@ -254,12 +263,12 @@ class Memory:
         Raises:
             InvalidFilter, InvalidInput: unknown operator, or a cursor that no page gave.
         """
-        _check_limit(limit)
+        check_limit(limit)
         self._store.refresh()
         chosen = self._filter(where, user_id, agent_id, run_id)
-        rows = self._store.select(chosen, as_of=self._as_of, after=_from_cursor(cursor), limit=limit + 1)
+        rows = self._store.select(chosen, as_of=self._as_of, after=from_cursor(cursor), limit=limit + 1)
         more = len(rows) > limit
-        return Page(items=[_item(row) for row in rows[:limit]], cursor=_to_cursor(rows[limit - 1]) if more else None)
+        return Page(items=[_item(row) for row in rows[:limit]], cursor=to_cursor(rows[limit - 1]) if more else None)
 
     def history(self, id: str) -> Changes:
         """Every version and deletion of an item, oldest first; of a past view, up to its time."""
@@ -295,9 +304,9 @@ class Memory:
             CallableFailed: `rerank` raised or returned something else.
             EmbedderMismatch: the file's vectors came from another embedder (not in mode "text").
         """
-        _check_limit(limit)
+        check_limit(limit)
         return self._finder.search(
-            _queries(query, mode),
+            queries_of(query, mode),
             self._filter(where, user_id, agent_id, run_id),
             self._bound(user_id, agent_id, run_id),
             limit=limit,
@@ -333,7 +342,7 @@ class Memory:
         """
         check_budget(max_tokens)
         return self._finder.recall(
-            _queries(query, "hybrid"),
+            queries_of(query, "hybrid"),
             self._filter(where, user_id, agent_id, run_id),
             self._bound(user_id, agent_id, run_id),
             max_tokens=max_tokens,
@@ -378,7 +387,7 @@ class Memory:
         scope = self._bound(user_id, agent_id, run_id) | (recall.scope if recall else {})
         self._finder.feedback(
             recall,
-            recall.query if recall else _queries(recall_or_query, "hybrid")[0],
+            recall.query if recall else queries_of(recall_or_query, "hybrid")[0],
             self._filter(None) & Filter.parse(scope),
             scope,
             used=[used] if isinstance(used, str) else list(used),
@@ -464,7 +473,7 @@ class Memory:
         """
         self._writable()
         self._store.refresh()
-        chosen = self._filter(_some(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
+        chosen = self._filter(some_filter(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
         receipt = rewrite.erase(self._store, chosen, reason=reason, progress=progress)
         return replace(receipt, index_removed=self._index.destroy())
 
@@ -558,61 +567,3 @@ class Memory:
 def _item(row: Row) -> Item:
     found: Item = Item.from_row(row)
     return found
-
-
-def _complete(draft: Draft, metadata: Mapping[str, Any] | None, occurred_at: datetime | None) -> Draft:
-    if metadata is not None:
-        check_metadata(metadata)
-    if not metadata and occurred_at is None:
-        return draft
-    own = {**(metadata or {}), **draft.metadata}
-    return replace(draft, metadata=own, occurred_at=draft.occurred_at or occurred_at)
-
-
-def _in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draft:
-    """Scopes given with the call fill what the draft lacks; a bound view allows no other."""
-    for name, value in fixed.items():
-        if getattr(entry, name) not in (None, value):
-            raise InvalidInput(f"{name}={getattr(entry, name)!r}, but this view is bound to {name}={value!r}")
-    missing: dict[str, Any] = {name: value for name, value in scope.items() if getattr(entry, name) is None}
-    return replace(entry, **missing) if missing else entry
-
-
-def _some(where: Where | None, scope: dict[str, str]) -> Where | None:
-    if not where and not scope:
-        raise InvalidFilter("no filter and no scope would match everything; name what is meant, such as user_id=")
-    return where
-
-
-def _queries(query: Any, mode: str) -> list[str]:
-    """One or several queries, checked."""
-    if mode not in ("hybrid", "vector", "text"):
-        raise InvalidInput(f'mode={mode!r}; use "hybrid", "vector" or "text"')
-    queries = [query] if isinstance(query, str) or not isinstance(query, Sequence) else list(query)
-    for one in queries:
-        if not isinstance(one, str) or not one.strip():
-            raise InvalidInput(f"query={one!r}: ask with some words; list() enumerates everything")
-    if not queries or (len(queries) > 1 and mode != "hybrid"):
-        raise InvalidInput(f'{len(queries)} queries with mode={mode!r}; pass one, or several with mode="hybrid"')
-    return list(dict.fromkeys(queries))
-
-
-def _check_limit(limit: Any) -> None:
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidInput(f"limit={limit!r}: a limit is a whole number from 1 on")
-
-
-def _to_cursor(row: Row) -> str:
-    return base64.urlsafe_b64encode(f"mk1:{row.first}".encode()).decode()
-
-
-def _from_cursor(cursor: str | None) -> int:
-    if cursor is None:
-        return -1
-    try:
-        kind, first = base64.urlsafe_b64decode(cursor).decode().split(":")
-        if kind == "mk1":
-            return int(first)
-    except (ValueError, AttributeError, TypeError):
-        pass
-    raise InvalidInput(f"cursor={cursor!r} is none that list() gave; pass Page.cursor unchanged, or None to begin")
