@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-ANALYZER_VERSION = "1"
+ANALYZER_VERSION = "2"
 MAX_TOKEN = 64  # characters; longer runs (base64, hashes) are cut
 
 # written without spaces, or (Hangul) inflected: cut into pairs
@@ -41,8 +41,8 @@ _RUN = re.compile(
 )
 _ASCII_RUN = re.compile(r"\d+(?:[.:,/-]\d+)+|[a-z0-9]+(?:'[a-z0-9]+)*")
 _SEPARATOR = re.compile(r"[.:,/-]")
-_CAMEL = re.compile(r"\b[A-Za-z0-9]*[a-z0-9][A-Z][A-Za-z0-9]*\b")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL = re.compile(r"\b[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*\b")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LATIN_MARK = re.compile(rf"(?<=[a-z])[{_MARKS}]+")
 _IGNORED = re.compile(rf"[{_SKIPPED}\u00ad\u200b-\u200c\u2060\ufeff]")
 _POSSESSIVE = re.compile(r"['\u2019]s?$")
