@@ -30,13 +30,19 @@ def tour(folder: Path) -> None:
 
     # a scope is the same memory, bound: bo does not exist in it
     ana = memory.scope(user_id="ana")
-    for hit in ana.search("where does she live?", limit=2, explain=True):
-        print(f"{hit.score:.2f}  {hit.text}  {hit.signals}")
+    for hit in ana.search("where does she live?", limit=2):
+        print(f"{hit.score:.2f}  {hit.text}  (meaning {hit.signals['meaning']:.1f}, words {hit.signals['words']:.1f})")
 
     # context for a prompt, with citations, within a budget
     recall = ana.recall("plan a dinner", max_tokens=200)
     print(recall.text)
     print("cited:", recall.citations)
+
+    # what helped teaches the next searches of this user; an answer teaches by itself, where it is clear what it used
+    (allergy,) = ana.search("allergic", limit=1)
+    ana.feedback("anything to avoid at dinner?", used=[allergy.id])
+    print(ana.search("anything to avoid at dinner?", limit=1)[0].text)
+    print("the answer used:", recall.observe("She is allergic to peanuts."))
 
     # one filter language everywhere
     page = memory.list({"OR": [{"source": "profile"}, {"user_id": "bo"}]})

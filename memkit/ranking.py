@@ -48,7 +48,7 @@ PRIOR = {
     "adapted": 2.0,
     "needs": 5.0,
 }
-EVEN = 9.0  # total at which a hit scores 0.5
+EVEN = 5.0  # total at which a hit scores 0.5
 WIDTH = 3.0  # total by which the odds of a score grow e-fold
 
 
@@ -75,7 +75,7 @@ def prior() -> Weights:
 
 
 def score(total: float) -> float:
-    """A total as a number in [0, 1], for people: 0.5 is where evidence begins to be more likely than not."""
+    """A total as a number in [0, 1], for people; whether there is evidence at all, `memkit.evidence` tells."""
     return 1 / (1 + math.exp(-min(max((total - EVEN) / WIDTH, -700), 700)))
 
 
