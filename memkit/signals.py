@@ -225,19 +225,11 @@ def _phrase(query: Query, passages: Sequence[Passage], counts: Floats) -> Floats
     place = {term: i for i, term in enumerate(query.terms)}
     pairs = {(one, other): weight[one] + weight[other] for one, other in pairwise(analyze(query.text))}
     found = np.zeros(len(passages))
+    said = [f" {' '.join(p.tokens)} " for p in passages]
     for (one, other), rarity in pairs.items():
         for i in np.flatnonzero((counts[place[one]] > 0) & (counts[place[other]] > 0)).tolist():
-            found[i] += rarity * _together(passages[i].tokens, one, other)
+            found[i] += rarity * (f" {one} {other} " in said[i])
     return found / (sum(pairs.values()) or 1.0)
-
-
-def _together(tokens: list[str], one: str, other: str) -> bool:
-    start = 0
-    for _ in range(tokens.count(one)):
-        start = tokens.index(one, start) + 1
-        if tokens[start : start + 1] == [other]:
-            return True
-    return False
 
 
 def _dense(query: Query, passages: Sequence[Passage], window: Window, background: Background) -> dict[str, Floats]:

@@ -37,6 +37,7 @@ from benchmarks.recall.systems import (
     stored,
     taught_elsewhere,
 )
+from memkit.evidence import abstains
 
 Results = dict[str, Answers]
 TRANSFER = 20  # questions of another kind of data that are learned from before
@@ -243,6 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     or "none at hand"
                 )
             )
+            shares = {kind: 100 * np.mean([abstains(one) for one in values]) for kind, values in sure.items() if values}
+            print("Recall abstains, per cent: " + ", ".join(f"{kind} {share:.1f}" for kind, share in shares.items()))
             figures[name]["auroc"] = areas
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -149,9 +150,9 @@ def bm25_scores(terms: Iterable[str], documents: Iterable[Sequence[str]], stats:
     scores = []
     for tokens in documents:
         norm = K1 * (1 - B + B * len(tokens) / stats.avgdl)
-        score = 0.0
+        score, said = 0.0, Counter(tokens)
         for term, idf in weights.items():
-            tf = tokens.count(term)
+            tf = said[term]
             if tf:
                 score += idf * (tf * (K1 + 1) / (tf + norm))
         scores.append(score)
