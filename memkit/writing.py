@@ -156,9 +156,9 @@ class Writer:
         with other.lock:
             theirs = list(feedback_about(other, ids))
         with self._store.lock:
-            known = {(value["time"], value["query"]) for _, value in self._store.learned(0) if "query" in value}
+            known = {(value.get("time"), value["query"]) for _, value in self._store.learned(0) if "query" in value}
         for kind, value in theirs:
-            if "query" in value and (value["time"], value["query"]) not in known:
+            if "query" in value and (value.get("time"), value["query"]) not in known:
                 self._store.record_learning(kind, value)
 
     def _embedded(self, rows: list[Row], other: Store, progress: Progress | None) -> list[Row]:

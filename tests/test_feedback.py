@@ -209,6 +209,43 @@ def test_a_snapshot_in_the_file_gives_the_state_that_replaying_gives(memory, tmp
     assert ranking(memory, user_id="ana") == here
 
 
+def test_who_only_reads_what_was_learned_writes_nothing(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr("memkit.fast.tier.SNAPSHOT_EVERY", 1)
+    monkeypatch.setattr("memkit.fast.tier.FastTier.save", lambda self: None)
+    memory.feedback("what about the soup", used="ana-17", user_id="ana")
+    memory.close()
+    monkeypatch.undo()
+    monkeypatch.setattr("memkit.fast.tier.SNAPSHOT_EVERY", 1)
+    before = (tmp_path / "a.mem").read_bytes()
+    with open_(tmp_path) as reader:
+        assert reader.search("what about the soup", user_id="ana")[0].id == "ana-17"
+    assert (tmp_path / "a.mem").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"time": "late", "query": 7, "used": "ana-1", "user_id": "ana"},
+        {"time": 1, "query": "x", "vector": b"abc", "used": ["ana-1"], "user_id": "ana"},
+        {"time": 1, "query": "x", "used": None, "labels": b"", "signals": 3, "names": "", "user_id": "ana"},
+    ],
+)
+@pytest.mark.parametrize("kind", [FrameType.FEEDBACK, FrameType.STATE])
+def test_what_a_faulty_writer_left_teaches_nothing_and_breaks_nothing(memory, tmp_path, kind, value):
+    ana = memory.scope(user_id="ana")
+    ana.feedback("what about the soup", used="ana-17")
+    before = ranking(ana)
+    memory._store.record_learning(kind, value)
+    assert ranking(ana) == before
+    memory.compact()
+    assert ranking(ana) == before
+    assert memory.verify().ok
+    with open_(tmp_path, "b.mem") as other:
+        other.merge(tmp_path / "a.mem")
+        assert ranking(other.scope(user_id="ana"))[0][0] == "ana-17"
+
+
 def test_feedback_measured_by_other_signals_still_remembers_the_need(memory, monkeypatch):
     memory.feedback("what about the soup", used="ana-17", user_id="ana")
     assert memory.scope(user_id="ana").snapshot().ranker.updates[0] == 1

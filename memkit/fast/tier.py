@@ -26,7 +26,7 @@ from memkit.vectors import FileVectors
 from memkit_storage.format import FrameType
 from memkit_storage.rows import Vector
 from memkit_storage.sample import milestone
-from memkit_storage.store import Store
+from memkit_storage.store import UNUSABLE, Store
 
 Family = tuple[str | None, ...]
 
@@ -122,6 +122,7 @@ class FastTier:
     def __init__(self, store: Store, vectors: FileVectors, *, share: bool = False) -> None:
         self._store, self._vectors, self._share = store, vectors, share
         self._lock = threading.RLock()
+        self._wrote = False
         self._forget()
 
     def _forget(self) -> None:
@@ -147,12 +148,13 @@ class FastTier:
             if lesson is None or not lesson.feedbacks:
                 return None
             if as_of is not None:
-                return self._replayed(f for f in lesson.feedbacks if f["time"] <= as_of)
+                return self._replayed(f for f in lesson.feedbacks if f.get("time", 0) <= as_of)
             return self._state(lesson)
 
     def record(self, feedback: Feedback) -> None:
         """Log a feedback, and learn from it."""
         self._store.record_learning(FrameType.FEEDBACK, feedback.packed(self._version()[1]))
+        self._wrote = True
         self.learned(feedback.scope)
 
     def reset(self, scope: Mapping[str, str], time_us: int) -> None:
@@ -164,7 +166,9 @@ class FastTier:
         return Branch(self._store, self._vectors, state)
 
     def save(self) -> None:
-        """Write a snapshot of each family that has learned much since its last one."""
+        """Write a snapshot of each family that has learned much since its last one; who only read writes nothing."""
+        if not self._wrote:
+            return
         with self._lock:
             for family, lesson in self._lessons.items():
                 if lesson.state is not None and lesson.learned - lesson.saved >= SNAPSHOT_EVERY:
@@ -199,14 +203,14 @@ class FastTier:
 
     def _restore(self, value: dict[str, Any]) -> None:
         """A snapshot stands for the feedback before it, if it is of this very feedback and this version's."""
-        lesson = self._lessons.get(tuple(value["family"]))
-        if lesson is None or value["epoch"] != self._of[1] or len(lesson.feedbacks) < value["learned"]:
-            return
         try:
+            lesson = self._lessons.get(tuple(value["family"]))
+            if lesson is None or value["epoch"] != self._of[1] or len(lesson.feedbacks) < value["learned"]:
+                return
             lesson.state = _unpacked(value)
-        except (LookupError, ValueError):
-            return  # of signals that are not measured any more: replay
-        lesson.learned = lesson.saved = value["learned"]
+            lesson.learned = lesson.saved = value["learned"]
+        except UNUSABLE:
+            return  # of signals that are not measured any more, or by a faulty writer: replay
 
     def _state(self, lesson: _Lesson) -> FamilyState:
         state = lesson.state or FamilyState.empty(int(self._store.config["dim"]))
@@ -222,7 +226,13 @@ class FastTier:
         return state
 
     def _taught(self, state: FamilyState, value: dict[str, Any]) -> FamilyState:
-        """The state after one logged feedback."""
+        """The state after one logged feedback; one that cannot be read teaches nothing."""
+        try:
+            return self._learned_from(state, value)
+        except UNUSABLE:
+            return state
+
+    def _learned_from(self, state: FamilyState, value: dict[str, Any]) -> FamilyState:
         feedback = Feedback.unpacked(value)
         weight, sources = _trusted(feedback, state.sources)
         if not weight:

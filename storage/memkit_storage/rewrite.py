@@ -166,7 +166,9 @@ def feedback_about(store: Store, ids: Collection[str]) -> Iterator[tuple[FrameTy
     """Under the lock: feedback as far as it is about these items, to be written elsewhere; what was learned from it
     is learned from it again."""
     for kind, value in store.learned(0):
-        if kind != FrameType.FEEDBACK:
+        if kind != FrameType.FEEDBACK or not all(
+            isinstance(value.get(n, []), list) for n in ("used", "wrong", "shown")
+        ):
             continue
         about = {name: [id_ for id_ in value.get(name, []) if id_ in ids] for name in ("used", "wrong")}
         shown = [id_ for id_ in value.get("shown", []) if id_ in ids]
