@@ -178,7 +178,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("paths", nargs="*", type=Path, help="conversation files or folders, instead of --sets")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with locomo/, beam/, nq/, …")
     parser.add_argument("--sets", default="locomo,beam,nq", help=f"of {', '.join(SETS)} (default: %(default)s)")
-    parser.add_argument("--systems", default=everything, help="of " + everything.replace("%", "%%") + "; separate by commas")
+    parser.add_argument(
+        "--systems", default=everything, help="of " + everything.replace("%", "%%") + "; separate by commas"
+    )
     parser.add_argument("--seeds", default="0", help="orders of the questions for online systems; 0: as in the file")
     parser.add_argument("--quick", action="store_true", help="one conversation of each set")
     parser.add_argument("--no-confidence", action="store_true", help="leave out the AUROC of abstention")
