@@ -1,58 +1,53 @@
 """Times that a query names, resolved against the time at which it is asked.
 
-English, Gregorian, UTC. What is wanted is stretches of time with their width ("last May", "the 1990s", "a few days
-ago"), which point-in-time parsers such as dateparser do not give, and megabytes of other languages would be the price.
+English, Gregorian, UTC, weeks from Monday, seasons of the north. Rules of our own, because a query names stretches of
+time ("last May", "the 1990s", "a few days ago"), where the light and kept parsers (parsedatetime, dateparser) give
+points, look to the future, and take milliseconds or megabytes of other languages.
+
+Does not cover: times of day, holidays that move, two dates that differ in a word ("the day before the party"),
+fiscal calendars, "the 5th" without a month.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
-DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # first month, in the north
-NUMBERS = {
-    "a": 1, "an": 1, "one": 1, "two": 2, "couple": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
-    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
-}  # fmt: skip
-FAR = datetime(9000, 1, 1, tzinfo=UTC)
-BEGIN = datetime(1, 1, 1, tzinfo=UTC)
-OPEN = timedelta(days=3650)  # that "before" and "after" reach
-REACH = 0.5  # of a span's length: how far outside it half of the overlap is lost
+from memkit.timerules import (
+    DAYS,
+    FEASTS,
+    LENGTHS,
+    MICROSECOND,
+    MONTHS,
+    PLAIN_MONTHS,
+    RULES,
+    SEASONS,
+    SOME,
+    WORDS,
+    Rule,
+    Stretch,
+    Words,
+    any_of,
+    bounds,
+    date,
+    feast,
+    months,
+    season,
+    share,
+)
 
-_MONTH = r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # noqa: E501
-_YEAR = r"(?P<year>(?:19|20)\d\d)"
-_DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
-_UNIT = r"(?P<unit>day|week|month|year)"
-_WHEN = re.compile(
-    r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time)\b|\bhow long\b|\bhow recently\b|\bsince what\b",
-    re.IGNORECASE,
-)
-_HINT = re.compile(
-    r"\d|yesterday|today|tonight|\b(?:last|this|past|previous|recent\w*)\b|\bago\b|day\b|weekend|christmas|new year|"
-    rf"halloween|{'|'.join(month[:3] for month in MONTHS)}|spring|summer|autumn|winter|\bfall\b",
-    re.IGNORECASE,
-)
-_SIDE = re.compile(r"(before|until|after|since)\b", re.IGNORECASE)
+BEGIN = datetime.min.replace(tzinfo=UTC)  # where what "before" says starts
+FAR = datetime.max.replace(tzinfo=UTC)  # where what "after" says ends
+REACH = 0.5  # of a span's length: how far outside it half of the overlap is lost
+LONGEST = timedelta(days=365)  # a longer span is no softer at its edges than a year
+MAX_QUERY = 4000  # characters; what is longer is a text to look up, not a question about a time
+
+WEAK_LEADS = ("", "at", "for", "from", "on", "around")  # "for June" may be a gift
+THIRDS = {"early": 0, "start": 0, "beginning": 0, "mid": 1, "middle": 1, "late": 2, "end": 2}
 
 
 class Span(NamedTuple):
@@ -63,17 +58,32 @@ class Span(NamedTuple):
     text: str
 
 
+class _Atom(NamedTuple):
+    """An expression found: where its words begin and end, what goes before it, the readings of it."""
+
+    begin: int
+    end: int
+    lead: str
+    sure: bool
+    yearly: bool  # it comes each year, and the words say no year
+    readings: list[Stretch]  # of the expression itself
+    meant: list[Stretch]  # with what goes before it: "since", "two weeks before"
+
+
 def asks_when(query: str) -> bool:
     """Whether a query asks for a time itself.
 
     >>> asks_when("When did Ana move?"), asks_when("What did Ana do in May?")
     (True, False)
     """
-    return bool(_WHEN.search(query))
+    return bool(_WHEN.search(query[:MAX_QUERY]))
 
 
 def spans(query: str, now: datetime) -> list[Span]:
     """The times that a query names, in their order there; none if it names none.
+
+    A name of a month or season that is a word too ("may", "June", "fall") counts only with a year, a day or a word
+    such as "in" or "last". A date with two readings (07/05/2023) gives both.
 
     Args:
         now: when it is asked, aware.
@@ -81,195 +91,153 @@ def spans(query: str, now: datetime) -> list[Span]:
     >>> [s.start.date().isoformat() for s in spans("what happened last May?", datetime(2026, 3, 1, tzinfo=UTC))]
     ['2025-05-01']
     """
-    if not _HINT.search(query):
+    query = query[:MAX_QUERY]
+    if not _HINT.search(query.lower()):
         return []
     now = now.astimezone(UTC)
-    found: list[tuple[int, int, Span]] = []
-    for pattern, resolve in _RULES:
-        for match in pattern.finditer(query):
-            if any(start < match.end() and match.start() < end for start, end, _ in found):
-                continue  # a longer expression has these words
-            span = _resolved(resolve, match, now)
-            if span is not None:
-                found.append((match.start(), match.end(), span))
-    return [_bounded(query, start, span) for start, _, span in sorted(found, key=lambda one: one[0])]
+    atoms = [atom for match in _ATOM.finditer(query) if (atom := _read(match, query, now)) is not None]
+    found: list[Span] = []
+    while atoms:
+        first, *rest = atoms
+        joined = _joins(query, first, rest[0]) if rest else ""
+        group = atoms[: 2 if joined else 1]
+        if joined == "to":
+            found.append(_range(query, *group))
+        elif any(atom.sure for atom in group):
+            found += [
+                Span(*one, query[atom.begin : atom.end]) for atom in group for one in atom.meant if one[0] < one[1]
+            ]
+        atoms = atoms[len(group) :]
+    return found
 
 
-def overlap(found: list[Span], moments_us: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """How well moments (n,) in µs fit the spans: 1 within one, halved each half length outside of it."""
-    best = np.zeros(len(moments_us))
+def overlap(found: list[Span], moments_us: int | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How well moments in µs, of any shape, fit the spans, in [0, 1] and of the same shape.
+
+    1 within a span; outside it, halved with each half length of the span (half a year at most), 0 below 0.01.
+    """
+    moments = np.clip(np.asarray(moments_us, np.int64), -(2**61), 2**61)  # differences stay within int64
+    best = np.zeros(moments.shape)
     for span in found:
-        start, end = (int(edge.timestamp() * 1e6) for edge in (span.start, span.end))
-        outside = np.maximum(np.maximum(start - moments_us, moments_us - (end - 1)), 0)
-        best = np.maximum(best, 0.5 ** (outside / (REACH * (end - start))))
+        start, end = _us(span.start), _us(span.end)
+        outside = np.maximum(np.maximum(start - moments, moments - (end - 1)), 0)
+        best = np.maximum(best, 0.5 ** (outside / (REACH * min(end - start, LONGEST // MICROSECOND))))
     return np.where(best < 0.01, 0.0, best)
 
 
-def _resolved(
-    resolve: Callable[[re.Match[str], datetime], tuple[datetime, datetime]], match: re.Match[str], now: datetime
-) -> Span | None:
-    try:
-        return Span(*resolve(match, now), match.group().strip())
-    except (ValueError, OverflowError):  # the 31st of June
+def _us(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
+
+
+# -- from words to atoms ---------------------------------------------------------------------------------------------
+
+
+def _read(match: re.Match[str], query: str, now: datetime) -> _Atom | None:
+    """What the rule that matched says; None for what is no date after all, such as the 31st of June."""
+    rule = RULES[int((match.lastgroup or "r0")[1:])]
+    begin = match.start(match.lastgroup or 0)
+    inner = rule.pattern.match(query, begin)
+    if inner is None:  # 7/5.2023: signs that differ, which the alternation lets pass
         return None
+    words = {key: (value or "").lower() for key, value in inner.groupdict().items()}
+    words["word"] = words.get("word", "").rpartition(" ")[2]  # "this past" is past
+    lead = " ".join((match["lead"] or "").lower().split())
+    try:
+        readings = [_part(match["part"], one) for one in rule.resolve(words, now)]
+        meant = [_meant(lead, *one) for one in readings]
+    except (ValueError, OverflowError):
+        return None
+    named = bool(words["word"] or words.get("year"))
+    sure = rule.sure or bool(match["part"] or words.get("year")) or _supported(rule, inner, words, lead)
+    yearly = rule.resolve in (date, months, season, share, feast) and not named
+    return _Atom(match.start(), inner.end(), lead, sure, yearly, readings, meant) if readings else None
 
 
-def _bounded(query: str, start: int, span: Span) -> Span:
-    """ "before", "after" and "since" open a span on one side."""
-    within = _SIDE.match(span.text)
-    before = within or re.search(r"\b(before|until|after|since)\s+(?:the\s+)?$", query[:start], re.IGNORECASE)
-    if before is None:
-        return span
-    word = before.group(1).lower()
-    text = span.text if within else f"{word} {span.text}"
-    if word in ("before", "until"):
-        return Span(max(BEGIN, span.start - OPEN), span.start, text)
-    edge = span.end if word == "after" else span.start
-    return Span(edge, min(FAR, edge + OPEN), text)
+def _supported(rule: Rule, inner: re.Match[str], words: Words, lead: str) -> bool:
+    """Whether what is said around a word that may be no time ("may", "June", "fall", "Q1") makes it one."""
+    if rule.resolve not in (date, months):
+        return bool(words["word"]) or lead not in ("", "at", "from")
+    verb = inner["month"] in ("may", "march", "mar")
+    if rule.resolve is date:
+        return bool(words["ordinal"]) or not verb or lead not in WEAK_LEADS or lead == "on"
+    if words["word"]:
+        return not verb or words["word"] == "last"  # "this may be", "the next may"
+    owned = inner.string[inner.end() : inner.end() + 2] in ("'s", "\u2019s")  # what is June's
+    return words["month"] in PLAIN_MONTHS or (not owned and lead not in WEAK_LEADS)
 
 
-def _midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+def _joins(query: str, first: _Atom, last: _Atom) -> str:
+    """ "to" if both are the ends of one stretch, "and" if the one supports the other, "" if they are apart."""
+    between = query[first.end : last.begin].strip().lower()
+    if between in ("to", "-", "\u2013", "through", "until") or (not between and last.lead in ("until", "till")):
+        return "to"
+    if between in ("and", "or", "&"):
+        return "to" if first.lead == "between" else "and"
+    return ""
 
 
-def _days(start: datetime, count: int = 1) -> tuple[datetime, datetime]:
-    return start, start + timedelta(days=count)
+def _range(query: str, first: _Atom, last: _Atom) -> Span:
+    """From the one to the other; a first end without a year ("between March and May 2023") takes the last one's."""
+    (start, first_end), (last_start, end) = first.readings[0], last.readings[-1]
+    if first.yearly:
+        later = (start.month, start.day) > (last_start.month, last_start.day)
+        month = datetime(max(1, last_start.year - later), start.month, 1, tzinfo=UTC)
+        start = first_end = month + timedelta(days=start.day - 1)
+    return Span(min(start, last_start), max(first_end, end), query[first.begin : last.end])
 
 
-def _month(year: int, month: int, count: int = 1) -> tuple[datetime, datetime]:
-    last = year * 12 + month - 1 + count
-    return datetime(year, month, 1, tzinfo=UTC), datetime(last // 12, last % 12 + 1, 1, tzinfo=UTC)
+def _meant(lead: str, start: datetime, end: datetime) -> Stretch:
+    """ "before", "after" and "since" open a stretch on one side; "two weeks before" names another one."""
+    *gap, word = lead.replace("prior to", "before").split() or [""]
+    if not gap or word not in ("before", "after"):
+        before = (BEGIN, start)
+        sides = {"before": before, "until": before, "till": before, "after": (end, FAR), "since": (start, FAR)}
+        return sides.get(word, (start, end))
+    sign, edge = (-1, start) if word == "before" else (1, end)
+    if gap[-1] in DAYS:
+        day = start + sign * timedelta(days=sign * (DAYS.index(gap[-1]) - start.weekday()) % 7 or 7)
+        return day, day + timedelta(days=1)
+    unit = timedelta(days=LENGTHS[gap[-1].rstrip("s")])
+    if gap[0] in ("the", "a", "an", "one"):
+        ends = [edge, edge + sign * unit]
+    else:
+        ends = [start + sign * unit * count + timedelta(hours=12) for count in bounds(gap[0])]
+    return min(ends), max(ends)
 
 
-def _number_of(name: str) -> int:
-    return next(i for i, month in enumerate(MONTHS, 1) if month.startswith(name.lower().rstrip(".")[:3]))
+def _part(words: str | None, stretch: Stretch) -> Stretch:
+    """The third of a stretch that "early", "mid" or "late" name."""
+    if not words:
+        return stretch
+    begin = stretch[0] + THIRDS[re.split(r"[\s-]", words.lower())[0]] * (stretch[1] - stretch[0]) / 3
+    return begin, begin + (stretch[1] - stretch[0]) / 3
 
 
-def _date(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    """A day of a month, of the year that is said or of the last one in which it has been."""
-    month, day = _number_of(match["month"]), int(match["day"])
-    if match["year"]:
-        return _days(datetime(int(match["year"]), month, day, tzinfo=UTC))
-    this = datetime(now.year, month, day, tzinfo=UTC)
-    return _days(this if this <= now else this.replace(year=now.year - 1))
-
-
-def _iso(match: re.Match[str], _: datetime) -> tuple[datetime, datetime]:
-    return _days(datetime(int(match["year"]), int(match["month"]), int(match["day"]), tzinfo=UTC))
-
-
-def _slashed(match: re.Match[str], _: datetime) -> tuple[datetime, datetime]:
-    """07/05/2023 may be either: the span covers the month-first reading if the other is no date."""
-    one, other, year = int(match["one"]), int(match["other"]), int(match["year"])
-    month, day = (one, other) if one <= 12 else (other, one)
-    return _days(datetime(year, month, day, tzinfo=UTC))
-
-
-def _month_of_year(match: re.Match[str], _: datetime) -> tuple[datetime, datetime]:
-    return _month(int(match["year"]), _number_of(match["month"]))
-
-
-def _named_month(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    """The month that has begun last; "last" skips the present one, "this" takes this year's."""
-    month, word = _number_of(match["month"]), (match["word"] or "").lower()
-    if word == "this":
-        return _month(now.year, month)
-    past = month < now.month or (month == now.month and word != "last")
-    return _month(now.year if past else now.year - 1, month)
-
-
-def _season(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    month = SEASONS[match["season"].lower()]
-    if match["year"]:
-        return _month(int(match["year"]), month, 3)
-    begun = now.month >= month
-    ended = now.month >= month + 3
-    last = (match["word"] or "").lower() == "last"
-    year = now.year if (ended if last else begun) else now.year - 1
-    return _month(year, month, 3)
-
-
-def _unit(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    """last week, this month, the past year."""
-    unit, word = match["unit"].lower(), match["word"].lower()
-    today = _midnight(now)
-    if word in ("past", "recent"):
-        return now - timedelta(days=_LENGTH[unit]), now + timedelta(seconds=1)
-    back = 0 if word == "this" else 1
-    if unit == "day":
-        return _days(today - timedelta(days=back))
-    if unit == "week":
-        return _days(today - timedelta(days=today.weekday() + 7 * back), 7)
-    if unit == "year":
-        return _month(now.year - back, 1, 12)
-    place = now.year * 12 + now.month - 1 - back
-    return _month(place // 12, place % 12 + 1)
-
-
-_LENGTH = {"day": 1, "week": 7, "month": 30, "year": 365}
-
-
-def _ago(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    """So many units ago: a day exactly, what is longer with a tolerance of half a unit, "a few" with more."""
-    unit, word = match["unit"].lower(), match["number"].lower()
-    vague = word in ("few", "several", "some")
-    number = 3 if vague else NUMBERS.get(word) or int(word)
-    length = timedelta(days=_LENGTH[unit])
-    middle = _midnight(now) + timedelta(hours=12) - number * length
-    width = length * (2 if vague else 1) if unit == "day" else length * (number if vague else max(1, number / 4))
-    return middle - width / 2, middle + width / 2
-
-
-def _weekday(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    back = (now.weekday() - DAYS.index(match["weekday"].lower())) % 7 or 7
-    return _days(_midnight(now) - timedelta(days=back))
-
-
-def _weekend(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    saturday = _midnight(now) - timedelta(days=(now.weekday() - 5) % 7)
-    return _days(saturday - timedelta(days=7 if now.weekday() >= 5 and match["word"] == "last" else 0), 2)
-
-
-def _feast(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    month, day, before = {"christmas": (12, 25, 2), "halloween": (10, 31, 1), "new year": (1, 1, 1)}[
-        match["feast"].lower()
-    ]
-    year = int(match["year"]) if match["year"] else now.year
-    there = datetime(year, month, day, tzinfo=UTC)
-    if there > now and not match["year"]:
-        there = there.replace(year=year - 1)
-    return there - timedelta(days=before), there + timedelta(days=2)
-
-
-_PAST = r"(?P<word>last|this|past|previous|recent)"
-_LEAD = (
-    r"(?:\b(?:in|of|during|since|until|before|after|by|from|between|and|to|for|early|late|mid)\s+"
-    r"(?:early\s+|late\s+)?)"
+_LEADS = (
+    rf"(?:(?:the\s|{SOME.replace('?P<number>', '?:')}\s)(?:of\s)?(?:{any_of(list(LENGTHS)[1:])})s?\s{{1,3}}"
+    rf"|(?:on\s)?(?:the\s)?(?:{any_of(DAYS)})\s{{1,3}})?(?:before|after|prior to)"
+    r"|between|from|until|till|since|in|on|for|during|over|throughout|at|around|within|back in"
 )
-
-_Rule = tuple[re.Pattern[str], Callable[[re.Match[str], datetime], tuple[datetime, datetime]]]
-_RULES: tuple[_Rule, ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), resolve)
-    for pattern, resolve in (
-        (rf"\b{_YEAR}-(?P<month>\d\d)-(?P<day>\d\d)\b", _iso),
-        (rf"\b(?P<one>\d\d?)[/.](?P<other>\d\d?)[/.]{_YEAR}\b", _slashed),
-        (rf"\b{_DAY}\s+(?:of\s+)?{_MONTH.format('month')}(?:,?\s+{_YEAR})?\b", _date),
-        (rf"\b{_MONTH.format('month')}\s+{_DAY}(?:,?\s+{_YEAR})?\b(?!\d)", _date),
-        (rf"\b{_MONTH.format('month')},?\s+(?:of\s+)?{_YEAR}\b", _month_of_year),
-        (rf"\bq(?P<quarter>[1-4])\s+{_YEAR}\b", lambda m, _: _month(int(m["year"]), 3 * int(m["quarter"]) - 2, 3)),
-        (rf"\b(?:(?P<word>last|this)\s+)?(?P<season>spring|summer|autumn|winter)(?:\s+(?:of\s+)?{_YEAR})?\b", _season),
-        (rf"\b(?:(?P<word>last)\s+)?(?P<season>fall)\s+(?:of\s+)?{_YEAR}\b", _season),
-        (rf"\b(?P<feast>christmas|halloween|new year)(?:'?s)?(?:\s+(?:day|eve))?(?:\s+(?:of\s+)?{_YEAR})?\b", _feast),
-        (r"\b(?:the\s+)?(?P<year>(?:19|20)\d)0s\b", lambda m, _: _month(10 * int(m["year"]), 1, 120)),
-        (rf"\b(?P<number>\d{{1,3}}|{'|'.join(NUMBERS)}|few|several|some)\s+(?:of\s+)?{_UNIT}s?\s+(?:ago|back)\b", _ago),
-        (r"\byesterday\b", lambda _, now: _days(_midnight(now) - timedelta(days=1))),
-        (r"\b(?:today|tonight)\b", lambda _, now: _days(_midnight(now))),
-        (r"\brecently\b", lambda _, now: (now - timedelta(days=30), now + timedelta(seconds=1))),
-        (rf"\b(?:the\s+)?{_PAST}\s+{_UNIT}\b", _unit),
-        (r"\b(?:(?P<word>last|this|the)\s+)weekend\b", _weekend),
-        (rf"\b(?:last|on|this past)\s+(?P<weekday>{'|'.join(DAYS)})\b", _weekday),
-        (rf"\b(?P<word>last|this)\s+{_MONTH.format('month')}(?!\w)", _named_month),
-        (rf"{_LEAD}(?P<word>)?{_MONTH.format('month')}(?!\w)", _named_month),
-        (rf"(?<![\d./-]){_YEAR}(?![\d/-])\b", lambda m, _: _month(int(m["year"]), 1, 12)),
+_PART = r"(?:early|mid|late)[\s-]{1,3}(?:in\s)?(?:the\s)?|(?:start|beginning|middle|end)\s{1,3}of\s{1,3}(?:the\s)?"
+_HINT = re.compile(  # of text in lower case, and first of all the letters it may begin with: five times as fast
+    r"\b(?=[\dabcdfhjlmnopqrstvwxy])(?:\d|[qh]\d|"
+    + any_of((*MONTHS, *DAYS, *SEASONS, *FEASTS, *WORDS, "weekend", "ago", "back"))
+    + r"|yesterday|today|tonight|tomorrow|recently|lately|day\s{1,3}before|other\s{1,3}day|day\s{1,3}after)"
+)
+_WHEN = re.compile(
+    r"\bwhen(?:'s|\s+(?:did|do|does|was|were|is|are|am|will|would|has|have|had|can|could|should|might|exactly)\b)"
+    r"|\b(?:know|remember|recall|tell me|remind me|sure|wonder(?:ing)?|find out|ask(?:ed)?)\s+when\b"
+    r"|^\W*when\b[^,]*$|\b(?:since|until|till) when\b|\b(?:what|which) (?:date|day|month|year|time)\b"
+    r"|\bhow (?:long|recently|much time|many (?:days|weeks|months|years))\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"\(\?P<[a-z]+>")
+_ATOM = re.compile(
+    rf"(?<![\w$€£#@/.-])(?:(?P<lead>{_LEADS})\s{{1,3}})?(?:the\s{{1,3}})?(?P<part>{_PART})?(?:"
+    + "|".join(
+        f"(?P<r{at}>" + _NAME.sub("(?:", rule.pattern.pattern).replace("(?P=dot)", "[/.-]") + ")"
+        for at, rule in enumerate(RULES)
     )
+    + ")",
+    re.IGNORECASE,
 )
