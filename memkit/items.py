@@ -24,6 +24,8 @@ class Item(_Value):
         occurred_at: when it happened in the world. `created_at`: when this memory first recorded it.
         updated_at: when this version was recorded.
         position: log position of this version; grows with every write to the file.
+        surprise: how unlike the items before it of the same user and agent it was when it was written: 0 another
+            mention, 1 nothing like it (`memkit.fast.surprise`). None: not known.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Item(_Value):
     created_at: datetime
     updated_at: datetime
     position: int
+    surprise: float | None = None
 
     @classmethod
     def from_row(cls, row: Row, **more: Any) -> Any:
@@ -51,6 +54,7 @@ class Item(_Value):
             created_at=to_datetime(row.created_us),
             updated_at=to_datetime(row.updated_us),
             position=row.position,
+            surprise=row.surprise,
             **more,
         )
 

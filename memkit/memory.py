@@ -23,6 +23,7 @@ from memkit.arguments import (
     some_filter,
     to_cursor,
 )
+from memkit.fast.salience import Salience
 from memkit.fast.tier import FamilyState, FastTier
 from memkit.finder import Finder
 from memkit.ingest import Draft, check_metadata, drafts
@@ -81,9 +82,9 @@ class Memory:
             raise InvalidInput(f'durability={durability!r}; use "fsync" (the default) or "os"')
         self._store = Store(path, durability=durability)
         self._vectors = FileVectors(self._store, embedder)
-        self._writer = Writer(self._store, self._vectors)
         self._index = Index(self._store, cache_dir)
         self._fast = FastTier(self._store, self._vectors, share=share_learning)
+        self._writer = Writer(self._store, self._vectors, Salience(self._store, self._fast.family))
         self._scope: dict[str, str] = {}
         self._as_of: int | None = None
 

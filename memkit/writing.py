@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from memkit.fast.salience import Salience
 from memkit.ingest import Draft
 from memkit.items import MergeReport
 from memkit.vectors import FileVectors
@@ -49,11 +50,12 @@ def check_id(id_: Any) -> str:
 
 
 class Writer:
-    """Writes drafts and versions into one store, embedding what is new."""
+    """Writes drafts and versions into one store, embedding what is new and noting how surprising it is."""
 
-    def __init__(self, store: Store, vectors: FileVectors) -> None:
+    def __init__(self, store: Store, vectors: FileVectors, salience: Salience) -> None:
         self._store = store
         self._vectors = vectors
+        self._salience = salience
 
     def add(self, entries: Sequence[Draft], progress: Progress | None = None) -> list[Row]:
         """One row per draft, in order: new, or the one that is there already with the same id and content."""
@@ -67,6 +69,7 @@ class Writer:
             if self._store.config.get("epoch") != epoch:  # another process has changed the embedder meanwhile
                 self._vectors.documents([])
             slots = [self._put(change, entry, vectors) for entry in entries]
+            self._salience.rate(change)
         return [slot if isinstance(slot, Row) else _row(change.events[slot]) for slot in slots]
 
     def _is_known(self, entry: Draft) -> bool:
@@ -112,7 +115,8 @@ class Writer:
         vector = self._vectors.documents([draft.searchable])[0]
         with self._store.transaction() as change:
             current = self._allowed(change.get(id_), id_, allowed)
-            slot = change.put(replace(_changed(current, text, metadata, occurred_us), vector=vector))
+            slot = change.put(replace(_changed(current, text, metadata, occurred_us), vector=vector, surprise=None))
+            self._salience.rate(change)
         return _row(change.events[slot])
 
     def _allowed(self, row: Row | None, id_: str, allowed: Filter) -> Row:

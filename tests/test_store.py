@@ -36,6 +36,7 @@ ROWS = st.lists(
         occurred_us=st.integers(-(2**62), 2**62),
         created_us=st.integers(0, 2**50),
         updated_us=st.integers(0, 2**50),
+        surprise=st.none() | st.integers(0, 10_000).map(lambda n: n / 10_000),
     ),
     max_size=2 * BATCH_FROM,
 )

@@ -20,8 +20,7 @@ with an AUROC of 0.93, but turns that answer a question from those that do not w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +40,8 @@ class SurpriseState(NamedTuple):
     """What an item is predicted from.
 
     Attributes:
-        slots: (SLOTS, d) unit vectors; the first `filled` count.
-        renewed: (SLOTS,) the number of the item that a slot was last taken or renewed by.
+        slots: (n, d) unit vectors with n up to SLOTS; the first `filled` count.
+        renewed: (n,) the number of the item that a slot was last taken or renewed by.
         filled: slots in use.
         items: observed so far.
         momentum: S_t.
@@ -57,7 +56,7 @@ class SurpriseState(NamedTuple):
 
 def empty(dim: int) -> SurpriseState:
     """Nothing seen: the first item is a full surprise."""
-    return SurpriseState(np.zeros((SLOTS, dim), np.float32), np.zeros(SLOTS, np.int64), 0, 0, 0.0)
+    return SurpriseState(np.zeros((0, dim), np.float32), np.zeros(0, np.int64), 0, 0, 0.0)
 
 
 def copy(state: SurpriseState) -> SurpriseState:
@@ -65,11 +64,11 @@ def copy(state: SurpriseState) -> SurpriseState:
     return state._replace(slots=state.slots.copy(), renewed=state.renewed.copy())
 
 
-def observe(state: SurpriseState, vector: Floats) -> tuple[SurpriseState, float, float]:
-    """The state after one item, its surprise in [0, 1], and the momentum.
+def observe(state: SurpriseState, vector: Floats) -> tuple[SurpriseState, float]:
+    """The state after one item, and its surprise in [0, 1].
 
-    The new state takes over the arrays of the old one, which must not be used again (`copy` it before, or use
-    `observe_many`, which leaves it as it was): copying them would cost more than all the rest.
+    The new state takes over the arrays of the old one, which must not be used again (`copy` it before): copying them
+    would cost more than all the rest.
 
     Args:
         vector: (d,) of the item; its length does not count.
@@ -77,33 +76,56 @@ def observe(state: SurpriseState, vector: Floats) -> tuple[SurpriseState, float,
     Raises:
         InvalidInput: a vector of another dimension, or not finite, or zero. The state is as it was.
     """
-    rows = _unit(state, np.asarray(vector, np.float32)[None])
-    after, surprises = _advance(state, rows)
-    return after, float(surprises[0]), after.momentum
+    row = np.asarray(vector, np.float32)
+    _check_shape(state, row.shape)
+    length = float(row @ row) ** 0.5
+    if not 0 < length < np.inf:
+        raise InvalidInput(_UNUSABLE)
+    state, row = _with_room(state, 1), row / np.float32(length)
+    return _step(state, row, state.slots[: state.filled] @ row)
 
 
-def observe_many(state: SurpriseState, vectors: Floats) -> tuple[SurpriseState, Floats, Floats]:
-    """The state after some items in order, and (n,) surprises and momenta: what a loop of `observe` gives.
+def observe_many(state: SurpriseState, vectors: Floats) -> tuple[SurpriseState, Floats]:
+    """The state after some items in order, and their (n,) surprises: what a loop of `observe` gives.
 
-    Up to rounding of the products (1e-6). Raises as `observe`; nothing is observed then.
+    Up to rounding of the products (1e-6). Takes over the arrays as `observe`, and raises as it does; nothing is
+    observed then.
     """
     rows = _unit(state, np.asarray(vectors, np.float32))
-    after, found = copy(state), [np.zeros(0, np.float32)]
+    found = [np.zeros(0, np.float32)]
     for start in range(0, len(rows), _BLOCK):
-        after, surprises = _advance(after, rows[start : start + _BLOCK])
+        state, surprises = _advance(state, rows[start : start + _BLOCK])
         found.append(surprises)
-    surprises = np.concatenate(found)
-    return after, surprises, _momenta(state.momentum, surprises)
+    return state, np.concatenate(found)
+
+
+_UNUSABLE = "an item vector is zero or not finite; pass what the embedder returned"
+
+
+def _check_shape(state: SurpriseState, shape: tuple[int, ...]) -> None:
+    if shape != state.slots.shape[1:]:
+        raise InvalidInput(f"item vectors of shape {shape}; this state observes {state.slots.shape[1:]}")
 
 
 def _unit(state: SurpriseState, rows: Floats) -> Floats:
-    if rows.ndim != 2 or rows.shape[1] != state.slots.shape[1]:
-        raise InvalidInput(f"item vectors of shape {rows.shape[1:]}; this state observes ({state.slots.shape[1]},)")
+    _check_shape(state, rows.shape[1:])
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     # a sum over squares that overflows is as little use as NaN
     if not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise InvalidInput("an item vector is zero or not finite; pass what the embedder returned")
+        raise InvalidInput(_UNUSABLE)
     return np.asarray(rows / lengths[:, None], np.float32)
+
+
+def _with_room(state: SurpriseState, count: int) -> SurpriseState:
+    """Slots for so many more items, as far as there may be any."""
+    have, need = len(state.slots), min(state.filled + count, SLOTS)
+    if need <= have:
+        return state
+    more = min(max(need, 2 * have), SLOTS) - have
+    return state._replace(
+        slots=np.concatenate([state.slots, np.zeros((more, state.slots.shape[1]), np.float32)]),
+        renewed=np.concatenate([state.renewed, np.zeros(more, np.int64)]),
+    )
 
 
 def _advance(state: SurpriseState, rows: Floats) -> tuple[SurpriseState, Floats]:
@@ -112,62 +134,28 @@ def _advance(state: SurpriseState, rows: Floats) -> tuple[SurpriseState, Floats]
     Products with the slots are taken for all rows at once; when a row takes a slot, those of the rows that follow
     are put right from the products among the rows.
     """
-    slots, renewed, filled, items, momentum = state
-    near = rows @ slots.T
-    among = rows @ rows.T if len(rows) > 1 else None
+    state = _with_room(state, len(rows))
+    near, among = rows @ state.slots.T, rows @ rows.T
     surprises = np.empty(len(rows), np.float32)
     for t, row in enumerate(rows):
-        items += 1
-        best, value = 0, 1.0
-        if filled:
-            cosines = near[t, :filled]
-            best = int(cosines.argmax())
-            most, rest = float(cosines[best]), filled - 1
-            apart = 1 - (float(cosines.sum()) - most) / rest if rest else 1.0
-            value = min(max((1 - most) / max(apart, 1e-6), 0.0), 1.0)
-        if value >= AGAIN:
-            best = filled if filled < SLOTS else int(renewed.argmin())
-            filled = min(filled + 1, SLOTS)
-            slots[best] = row
-            if among is not None:
-                near[t + 1 :, best] = among[t, t + 1 :]
-        renewed[best] = items
-        momentum = MOMENTUM * momentum + (1 - MOMENTUM) * value
-        surprises[t] = value
-    return SurpriseState(slots, renewed, filled, items, momentum), surprises
+        state, surprises[t] = _step(state, row, near[t, : state.filled])
+        if surprises[t] >= AGAIN:
+            near[t + 1 :, int(state.renewed.argmax())] = among[t, t + 1 :]  # the slot that it took
+    return state, surprises
 
 
-def _momenta(momentum: float, surprises: Floats) -> Floats:
-    found = np.empty(len(surprises), np.float32)
-    for t, value in enumerate(surprises.tolist()):
-        momentum = MOMENTUM * momentum + (1 - MOMENTUM) * value
-        found[t] = momentum
-    return found
-
-
-def to_arrays(state: SurpriseState) -> dict[str, npt.NDArray[Any]]:
-    """The state as named arrays, without the slots that are not in use."""
-    return {
-        "slots": state.slots[: state.filled].copy(),
-        "renewed": state.renewed[: state.filled].copy(),
-        "items": np.asarray(state.items, np.int64),
-        "momentum": np.asarray(state.momentum, np.float64),
-    }
-
-
-def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> SurpriseState:
-    """The state that `to_arrays` made these of.
-
-    Raises:
-        InvalidInput: an array is missing, or their shapes do not belong together.
-    """
-    missing = [name for name in ("slots", "renewed", "items", "momentum") if name not in arrays]
-    if missing:
-        raise InvalidInput(f"the surprise state lacks {', '.join(missing)}; delete it and observe the items again")
-    slots, renewed = arrays["slots"], arrays["renewed"]
-    filled = len(slots)
-    if slots.ndim != 2 or filled > SLOTS or renewed.shape != (filled,):
-        raise InvalidInput(f"a surprise state of shapes {slots.shape}, {renewed.shape}; delete it and observe again")
-    state = empty(slots.shape[1])
-    state.slots[:filled], state.renewed[:filled] = slots, renewed
-    return state._replace(filled=filled, items=int(arrays["items"]), momentum=float(arrays["momentum"]))
+def _step(state: SurpriseState, row: Floats, cosines: Floats) -> tuple[SurpriseState, float]:
+    """One unit row, whose products with the filled slots are known."""
+    slots, renewed, filled, items, momentum = state
+    best, value = 0, 1.0
+    if filled:
+        best = int(cosines.argmax())
+        most, rest = float(cosines[best]), filled - 1
+        apart = 1 - (float(cosines.sum()) - most) / rest if rest else 1.0
+        value = min(max((1 - most) / max(apart, 1e-6), 0.0), 1.0)
+    if value >= AGAIN:
+        best = filled if filled < SLOTS else int(renewed.argmin())
+        filled = min(filled + 1, SLOTS)
+        slots[best] = row
+    renewed[best] = items + 1
+    return SurpriseState(slots, renewed, filled, items + 1, MOMENTUM * momentum + (1 - MOMENTUM) * value), value

@@ -32,6 +32,7 @@ _COLUMNS = {
     "ended": np.int64,  # time of the event after this one, NEVER
     "ended_by": np.int64,  # position of that event, NEVER
     "first": np.int64,  # position at which this life of the item began
+    "surprise": np.float32,  # of a version, NaN: not known
 }
 _STORED = ("kind", "position", "offset", "slot", "occurred", "created", "time")
 _SCOPES = ("user_id", "agent_id", "run_id")
@@ -81,6 +82,7 @@ class Catalog:
                 event.created_us,
                 event.updated_us,
             )
+            data["surprise"][i] = np.nan if event.surprise is None else event.surprise
         else:
             data["kind"][i], data["time"][i] = _DELETE, event.time_us
         return self._link(i)
@@ -96,6 +98,7 @@ class Catalog:
         self._data["ended"][start:need] = NEVER
         self._data["ended_by"][start:need] = NEVER
         self._data["kind"][start:need] = _PUT
+        self._data["surprise"][start:need] = np.nan
         self._size = need
         return start
 
@@ -172,6 +175,11 @@ class Catalog:
         user, agent, run = (self._names[self._data[name][i]] for name in _SCOPES)
         return user, agent, run
 
+    def surprise(self, i: int) -> float | None:
+        """How surprising version i was when it was written; None: not known."""
+        value = float(self._data["surprise"][i])
+        return None if np.isnan(value) else round(value, 4)
+
     def history(self, id_: str) -> list[int]:
         """Indices of all events of an id, oldest first."""
         events, i = [], self._current.get(id_, -1)
@@ -201,6 +209,15 @@ class Catalog:
             code = 0 if value is None else self._codes.get(value, -1)
             mask &= self.column(name) == code
         return mask
+
+    def versions(self, scope: Mapping[str, str | None], start: int) -> Indices:
+        """Indices from `start` on of versions, living or past, with these scope values."""
+        mask = self.column("kind")[start:] == _PUT
+        for name, value in scope.items():
+            code = 0 if value is None else self._codes.get(value, -1)
+            mask &= self.column(name)[start:] == code
+        found: Indices = np.flatnonzero(mask) + start
+        return found
 
     def scope_values(self, name: str, mask: Mask) -> dict[str, int]:
         """How many of the masked versions carry each value of a scope field."""
@@ -236,7 +253,10 @@ class Catalog:
             none = used[codes] == 0
             names = pa.array([self._names[code] for code in used], pa.string())
             columns[name] = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=none), names)
-        return pa.table(columns)
+        table, surprises = pa.table(columns), self.column("surprise")[start:]
+        if not np.isnan(surprises).all():
+            table = table.append_column("surprise", pa.array(surprises, from_pandas=True))  # NaN: null
+        return table
 
     def load(self, table: Any) -> None:
         """Add the events of a checkpoint, as if each had been applied."""
@@ -245,6 +265,8 @@ class Catalog:
             self._data[name][start : start + count] = table[name].to_numpy()
         for name in _SCOPES:
             self._data[name][start : start + count] = self._intern(table[name].combine_chunks())
+        if "surprise" in table.column_names:  # not before 1.1
+            self._data["surprise"][start : start + count] = table["surprise"].to_numpy()
         ids = table["id"].to_pylist()
         self._ids.extend(ids)
         if self._all_new(ids, start):

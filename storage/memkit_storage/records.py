@@ -81,6 +81,8 @@ def _put(row: Row) -> Append:
             value[name] = getattr(row, name)
     if row.metadata:
         value["metadata"] = row.metadata
+    if row.surprise is not None:
+        value["surprise"] = round(row.surprise, 4)
     return FrameType.PUT, pack(value), 1
 
 
@@ -97,6 +99,7 @@ def _row(value: dict[str, Any], position: int) -> Row:
         created_us=value["created"],
         updated_us=value["updated"],
         position=position,
+        surprise=value.get("surprise"),
     )
 
 
@@ -124,6 +127,8 @@ def _batch(rows: Sequence[Row], first: int) -> Append:
             "updated": pa.array([row.updated_us for row in rows], pa.int64()),
         }
     )
+    if any(row.surprise is not None for row in rows):
+        table = table.append_column("surprise", pa.array([row.surprise for row in rows], pa.float32()))
     span = rows[-1].position - first + 1
     return FrameType.BATCH, pack({"rows": len(rows), "arrow": to_ipc(table)}), span
 
@@ -195,6 +200,7 @@ class Batch(Sequence[Event]):
         part = self._table.slice(start, count)
         vectors = matrix(part["vector"])
         columns = zip(*(part[name].to_pylist() for name in _BATCH_COLUMNS), strict=True)
+        surprises = _surprises(part)
         return [
             Row(
                 id=id_,
@@ -208,9 +214,17 @@ class Batch(Sequence[Event]):
                 created_us=created,
                 updated_us=updated,
                 position=self._first + seq,
+                surprise=surprises[i],
             )
             for i, (seq, id_, text, user, agent, run, meta, occurred, created, updated) in enumerate(columns)
         ]
+
+
+def _surprises(table: Any) -> list[float | None]:
+    """Of each row; None where a writer did not know, or could not say (format 1.0)."""
+    if "surprise" not in table.column_names:
+        return [None] * int(table.num_rows)
+    return [None if value is None else round(value, 4) for value in table["surprise"].to_pylist()]
 
 
 # frames

@@ -20,6 +20,7 @@ class Row:
 
     `position` is the log position of this version (consecutive row numbers, never reused).
     `first` is the position at which the item was first recorded: it orders listings and never changes.
+    `surprise`, in [0, 1], is how unlike the items before it the version was when it was written; None: not known.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Row:
     occurred_us: int = 0
     created_us: int = 0
     updated_us: int = 0
+    surprise: float | None = None
     position: int = -1
     first: int = -1
 
