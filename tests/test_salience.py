@@ -40,6 +40,14 @@ def test_an_item_says_how_surprising_it_was_and_still_does_after_a_search_and_a_
         assert {hit.id: hit.surprise for hit in again.search("dog")}.items() <= said.items()
 
 
+def test_a_sealed_item_says_the_same(memory):
+    said = {item.id: item.surprise for item in memory.add(TEXTS)}
+    assert memory.lance().count_rows() == len(TEXTS)
+    hits = memory.search("dog Lisbon ferry", limit=6)
+    assert {hit.id: hit.surprise for hit in hits}.items() <= said.items()
+    assert hits
+
+
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.data())
 @settings(max_examples=20, deadline=None)
 def test_surprise_does_not_depend_on_how_the_items_came(tmp_path_factory, sizes, data):

@@ -175,10 +175,11 @@ class Catalog:
         user, agent, run = (self._names[self._data[name][i]] for name in _SCOPES)
         return user, agent, run
 
-    def surprise(self, i: int) -> float | None:
-        """How surprising version i was when it was written; None: not known."""
-        value = float(self._data["surprise"][i])
-        return None if np.isnan(value) else round(value, 4)
+    def surprises(self, positions: Sequence[int]) -> dict[int, float | None]:
+        """How surprising the versions at these log positions were when they were written; None: not known."""
+        indices = self.by_position(positions)
+        values = zip(self.column("position")[indices].tolist(), self.column("surprise")[indices].tolist(), strict=True)
+        return {position: None if np.isnan(value) else round(value, 4) for position, value in values}
 
     def history(self, id_: str) -> list[int]:
         """Indices of all events of an id, oldest first."""

@@ -195,9 +195,10 @@ class Index:
             found = tail.passages(positions) if tail else []
             known = {passage.row.position for passage in found}
             rest = [position for position in positions if position not in known]
+            surprises = self._store.catalog.surprises(rest)
         if rest and sealed is not None:
             with suppress(IndexDamaged):  # the next search makes it anew; until then the log has them
-                found += sealed.passages(rest)
+                found += sealed.passages(rest, surprises)
         passages = {passage.row.position: passage for passage in found}
         gone = [position for position in rest if position not in passages]  # sealed or ended since the search
         return passages | {row.position: Passage.of(row, analyze(row.searchable)) for row in self.rows(gone).values()}

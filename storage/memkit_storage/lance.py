@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -310,8 +310,10 @@ class LanceIndex:
         ratios = [stats.idf(term) / local.idf(term) for term in terms if term in local.df]
         return max(ratios, default=1.0) * max(1.0, stats.avgdl / local.avgdl) * _DRIFT
 
-    def passages(self, positions: Sequence[int]) -> list[Passage]:
+    def passages(self, positions: Sequence[int], surprises: Mapping[int, float | None] | None = None) -> list[Passage]:
         """The rows at these positions, in no particular order; those that are not in the table are left out.
+
+        `surprises` of them, by position: the one field of a row that the table does not have.
 
         Raises:
             IndexDamaged: the table cannot be read.
@@ -328,7 +330,10 @@ class LanceIndex:
         contents = zip(*(table[name].to_pylist() for name in (*CONTENT, "said")), strict=True)
         said = zip(rows.positions.tolist(), contents, rows.tokens, rows.vectors, strict=True)
         with _trusted("rows could not be decoded"):
-            return [Passage(_row(position, content), tokens, vector) for position, content, tokens, vector in said]
+            return [
+                Passage(_row(position, content, (surprises or {}).get(position)), tokens, vector)
+                for position, content, tokens, vector in said
+            ]
 
     @cached_property
     def _places(self) -> tuple[Positions, Positions]:
@@ -384,13 +389,14 @@ class LanceIndex:
         return Rows(np.zeros(0, np.int64), np.zeros((0, self._state.key.dim), np.float32), [])
 
 
-def _row(position: int, content: tuple[Any, ...]) -> Row:
+def _row(position: int, content: tuple[Any, ...], surprise: float | None) -> Row:
     """A row of the table, without its vector."""
     *values, crc = content
     if content_checksum(values) != crc:
         raise IndexDamaged(f"the content at position {position} does not match its checksum")
     named = dict(zip(CONTENT, values, strict=True))
-    return Row(**{**named, "metadata": json.loads(named["metadata"])}, vector=NO_VECTOR, position=position)
+    named |= {"metadata": json.loads(named["metadata"]), "position": position, "surprise": surprise}
+    return Row(**named, vector=NO_VECTOR)
 
 
 @dataclass(frozen=True, slots=True)
