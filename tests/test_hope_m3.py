@@ -91,10 +91,10 @@ def test_the_slow_momentum_counts_from_the_next_chunk_on():
 
 @pytest.mark.parametrize("settings_", [{}, {"period": 1}, {"alpha": 0.0}])
 def test_it_learns(settings_):
-    """Less than a third of the variance is left after 60 steps. Other optimizers may need fewer."""
+    """Less than half of the variance is left after 60 steps. Other optimizers may need fewer."""
     net = network()
-    x, y = task()
-    assert trained(M3(net.parameters(), 0.1, **settings_), net, 60) < 0.3 * float(y.var())
+    _, y = task()
+    assert trained(M3(net.parameters(), 0.05, **settings_), net, 60) < 0.5 * float(y.var())
 
 
 @pytest.mark.parametrize("at", [3, 10])
