@@ -392,7 +392,7 @@ class SelfModifyingTitans(nn.Module):
 
     def forward(self, x: Tensor, state: TitansState | None = None) -> tuple[Tensor, TitansState]:
         """Read tokens (b, t, dim): outputs of the same shape, and the state after them."""
-        b, t, _ = x.shape
-        cut = x.reshape(b, t, self.heads, -1).transpose(1, 2)
+        b, t, dim = x.shape
+        cut = x.reshape(b, t, self.heads, dim // self.heads).transpose(1, 2)
         y, state = titans_chunked(self.params, state or self.start(b), cut, rule=self.rule)
-        return y.transpose(1, 2).reshape(b, t, -1), state
+        return y.transpose(1, 2).reshape(b, t, dim), state
