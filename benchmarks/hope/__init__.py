@@ -1,0 +1,1 @@
+"""What the modules of `memkit.fast.hope` and the update rules can do, beside the usual methods."""
