@@ -220,6 +220,10 @@ class Catalog:
         found: Indices = np.flatnonzero(mask) + start
         return found
 
+    def may_hold(self, scope: Mapping[str, str | None]) -> bool:
+        """False if surely no version ever had these scope values; costs nothing."""
+        return self._size > 0 and all(value is None or value in self._codes for value in scope.values())
+
     def scope_values(self, name: str, mask: Mask) -> dict[str, int]:
         """How many of the masked versions carry each value of a scope field."""
         codes, counts = np.unique(self.column(name)[mask], return_counts=True)
