@@ -153,7 +153,7 @@ def _conversation_id(source: Source, first: Any, *given: Any) -> str:
     return f"{source.name}#{source.new_id('conversation', json.dumps(first))[:8]}"
 
 
-def _scopes(value: Object) -> dict[str, str]:
+def _scopes(value: Object) -> dict[str, Any]:
     return {name: check_name(value[name], name) for name in SCOPE_FIELDS if value.get(name) not in (None, "")}
 
 

@@ -35,7 +35,8 @@ _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-s
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An item before it is written. Without an id it gets one; without a time it happened now."""
+    """An item before it is written. Without an id it gets one; without a time it happened now; without a surprise it is
+    rated by the items before it."""
 
     text: str
     id: str | None = None
@@ -44,6 +45,7 @@ class Draft:
     user_id: str | None = None
     agent_id: str | None = None
     run_id: str | None = None
+    surprise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from memkit.arguments import (
     Where,
@@ -40,6 +40,9 @@ from memkit_storage.log import Durability, now_us
 from memkit_storage.rows import SCOPE_FIELDS, Row
 from memkit_storage.store import Store
 from memkit_storage.times import parse_time, to_us
+
+if TYPE_CHECKING:
+    from memkit.fast.lm.attached import AttachedLM
 
 Mode = Literal["hybrid", "vector", "text"]
 Progress = Callable[[int, int], None]
@@ -326,6 +329,7 @@ class Memory:
         count_tokens: Callable[[str], int] | None = None,
         rerank: Any | None = None,
         expand: Callable[[str], Sequence[str]] | None = None,
+        into: AttachedLM | None = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
@@ -337,12 +341,13 @@ class Memory:
             max_tokens: hard limit of `recall.text`, by `count_tokens` or by an estimate on the safe side.
             order: "time" writes oldest first, "best" what fits best first.
             rerank: as in `search`. `expand`: makes further queries of one; raises CallableFailed when it fails.
+            into: an attached model that reads the text, so that it need not stand in the prompt (see `attach`).
 
         `recall.abstained` is True when nothing in memory bears on the query; `recall.text` says so then. Raises as
         `search`.
         """
         check_budget(max_tokens)
-        return self._finder.recall(
+        recall = self._finder.recall(
             queries_of(query, "hybrid"),
             self._filter(where, user_id, agent_id, run_id),
             self._bound(user_id, agent_id, run_id),
@@ -352,6 +357,9 @@ class Memory:
             rerank=rerank,
             expand=expand,
         )
+        if into is not None and not recall.abstained:
+            into.read(recall.text)
+        return recall
 
     # learning
 
@@ -415,6 +423,41 @@ class Memory:
         view = self._view()
         view._fast = self._fast.branch(state)
         return view
+
+    def attach(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        fresh: bool = False,
+        listen: bool = True,
+        user_id: str | Sequence[str] | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> AttachedLM:
+        """Give a Hugging Face causal LM a memory that changes while it reads; its own weights stay untouched.
+
+        Use it as a context manager; afterwards the model is bit for bit as it was, and the state is kept in the file:
+        one for each user and agent, as small as `lm.bytes_per_user` says. See docs/attach.md.
+
+        Args:
+            model, tokenizer: of `AutoModelForCausalLM` and `AutoTokenizer`, on any device and in any precision.
+            fresh: start with nothing read, whatever the file holds.
+            listen: learn from what `forward` and `generate` see, too, and not from `lm.read` alone.
+            user_id: or a list of them: then row i of a batch belongs to the i-th.
+
+        Raises:
+            ModelMismatch: the file holds a state of this scope from another model.
+            InvalidInput: the model is no dense decoder.
+        """
+        from memkit.fast.lm.attached import AttachedLM, User
+
+        names = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
+        scopes = [self._bound(name, agent_id, run_id) for name in names]
+        if not scopes or len({tuple(scope.items()) for scope in scopes}) < len(scopes):
+            raise InvalidInput(f"user_id={user_id!r}: name each user once")
+        users = [User(scope, self._fast.family(scope)) for scope in scopes]
+        return AttachedLM(self, self._store, users, model, tokenizer, fresh=fresh, listen=listen, as_of=self._as_of)
 
     # the file
 

@@ -225,6 +225,7 @@ def _new_row(entry: Draft, current: Row | None, vector: Vector) -> Row:
         occurred_us=occurred,
         created_us=current.created_us if current else moment,
         updated_us=moment,
+        surprise=entry.surprise,
     )
 
 

@@ -186,6 +186,8 @@ class FastTier:
             self._read = len(self._store.learning)
 
     def _follow(self, kind: FrameType, value: dict[str, Any]) -> None:
+        if value.get("model"):
+            return  # of a language model: `memkit.fast.lm.saved` reads it
         if kind == FrameType.STATE:
             self._restore(value)
         elif not value.get("reset"):

@@ -10,6 +10,7 @@ MemkitError
 ├── FormatTooNew                   written by a newer memkit, or uses a feature that this one lacks
 ├── CorruptRecord                  bytes of the log are damaged; names path and offset
 ├── EmbedderMismatch               the file's vectors came from another embedder
+├── ModelMismatch                  a saved state was made inside another language model
 ├── CallableFailed                 a rerank=, expand= or tokenizer that you passed raised, or returned nonsense
 ├── EmbedderUnavailable            the embedded default cannot run: weights are missing, or are not the pinned file
 ├── ReadOnly                       a past view, a read-only file or disk
@@ -74,6 +75,10 @@ class EmbedderMismatch(MemkitError):
 
 class EmbedderUnavailable(MemkitError):
     """The embedded default cannot run: its weights are missing, or are not the pinned file."""
+
+
+class ModelMismatch(MemkitError):
+    """A scope's saved state was made inside another language model than the one that is attached."""
 
 
 class CallableFailed(MemkitError):

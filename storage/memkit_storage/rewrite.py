@@ -20,6 +20,7 @@ from memkit_storage.errors import InvalidInput
 from memkit_storage.filters import Filter
 from memkit_storage.format import FrameType, Header
 from memkit_storage.log import create, new_header, now_us
+from memkit_storage.rows import SCOPE_FIELDS
 from memkit_storage.store import Store
 
 Progress = Callable[[int, int], None]
@@ -74,8 +75,24 @@ def compact(store: Store, *, progress: Progress | None = None) -> CompactReport:
     with store.lock, store.exclusive():
         before = store.log.size
         everything = range(len(store.catalog))
-        _replace(store, everything, [], progress)
+        _replace(store, everything, list(_model_states(store)), progress)
         return CompactReport(before, store.log.size, len(store.catalog), store.log.header.generation)
+
+
+def _model_states(store: Store) -> Iterator[tuple[FrameType, dict[str, Any]]]:
+    """The newest state of each family that was made inside a language model: the log alone cannot make it again."""
+    newest: dict[Any, dict[str, Any]] = {}
+    for kind, value in store.learned(0):
+        if kind == FrameType.STATE and value.get("model"):
+            newest[tuple(value.get("family", ()))] = value
+        elif value.get("reset"):
+            newest = {family: state for family, state in newest.items() if not _resets(value, state)}
+    yield from ((FrameType.STATE, value) for value in newest.values())
+
+
+def _resets(reset: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether a reset, of all or of some scopes, gives up a state."""
+    return all(state.get(name) == reset[name] for name in SCOPE_FIELDS if reset.get(name))
 
 
 def matching_ids(store: Store, where: Filter) -> list[str]:
