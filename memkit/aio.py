@@ -116,6 +116,7 @@ class AsyncMemory:
     search = _awaited(Memory.search)
     recall = _awaited(Memory.recall)
     feedback = _awaited(Memory.feedback)
+    attach = _awaited(Memory.attach)
     reset_fast = _awaited(Memory.reset_fast)
     snapshot = _awaited(Memory.snapshot)
     export = _awaited(Memory.export)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from memkit.arguments import complete
 from memkit.fast.lm import saved
 from memkit.fast.lm.places import identity
-from memkit.fast.lm.reader import FastWeights, Reader, Surprise, Tokens, common
+from memkit.fast.lm.reader import CACHE_NAMES, FastWeights, Reader, Surprise, Tokens, common
 from memkit.fast.lm.weights import LMState, Rule
 from memkit.ingest import drafts
 from memkit_storage.errors import InvalidInput
@@ -217,7 +217,7 @@ class AttachedLM:
             raise InvalidInput(f"a batch of {len(ids)} rows for {len(self._users)} attached users; pass rows for each")
         if not self.listen:
             return
-        past = given.get("past_key_values")
+        past = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
         begins = past is None or not past.get_seq_length()
         if begins:
             self.flush()

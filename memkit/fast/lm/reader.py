@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from memkit.fast.lm.places import Place, head, places
 from memkit.fast.lm.weights import LMState, Rule
 
 SINKS = 4  # first tokens of a stream that stay in view
+CACHE_NAMES = ("cache", "past_key_values")  # of the argument, newest first
 LIKELY = 64  # tokens that the signal is made of, besides the target
 SEED = 20_512_24695  # of the keys: a state means nothing under others
 
@@ -101,6 +103,7 @@ class Reader:
         self._device = next(model.parameters()).device
         config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
         self._farthest = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        self._cache_name = next(name for name in CACHE_NAMES if name in signature(model.forward).parameters)
         self.forget()
 
     def forget(self) -> None:
@@ -167,8 +170,8 @@ class Reader:
                 input_ids=inputs.to(self._device),
                 attention_mask=None if held.all() else held.long().to(self._device),
                 position_ids=places.to(self._device),
-                past_key_values=window.cache,
                 use_cache=True,
+                **{self._cache_name: window.cache},
             ).logits
         with torch.no_grad():
             self._window = self._slid(window.cache, held, window.position + lengths)
