@@ -1,0 +1,53 @@
+"""What several adapters share: the tools that a model is given, and text for its prompt.
+
+A scope is bound before a memory reaches an adapter (`memory.scope(user_id=...)`), or by the adapter from what the
+framework knows; it is never an argument that a model fills in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from memkit import Item, Memory
+
+INSTRUCTIONS = (
+    "You have a long-term memory. Search it before you answer what may depend on earlier conversations, and remember "
+    "lasting facts, preferences and decisions that the user states."
+)
+
+
+def memory_functions(memory: Memory, *, read_only: bool = False) -> list[Callable[..., Any]]:
+    """The tools of a memory as plain functions, whose names, signatures and docstrings frameworks turn into schemas."""
+
+    def search_memory(query: str, limit: int = 5) -> list[dict[str, Any]]:
+        """Search long-term memory for what was said, decided or noted earlier.
+
+        Args:
+            query: what to look for, in a few words or as a question.
+            limit: how many memories to return at most.
+        """
+        return [shown(hit) for hit in memory.search(query, limit=limit)]
+
+    def remember(text: str) -> dict[str, Any]:
+        """Store one fact, preference or decision in long-term memory, in words that make sense on their own.
+
+        Args:
+            text: what to remember, as one or a few sentences.
+        """
+        return shown(memory.add(text)[0])
+
+    def forget(id: str) -> bool:
+        """Remove one memory that is wrong or no longer wanted. Returns whether there was one.
+
+        Args:
+            id: the id of the memory, as search_memory returned it.
+        """
+        return memory.delete(id) == 1
+
+    return [search_memory] if read_only else [search_memory, remember, forget]
+
+
+def shown(item: Item) -> dict[str, Any]:
+    """What a model sees of an item: its id, its words, and when it happened."""
+    return {"id": item.id, "text": item.text, "occurred_at": item.occurred_at.isoformat()}
