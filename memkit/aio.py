@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from memkit.memory import Memory
 from memkit_storage.log import Durability
@@ -79,9 +79,15 @@ class AsyncMemory:
         durability: Durability = "fsync",
         cache_dir: str | Path | None = None,
         share_learning: bool = False,
+        consolidate: Literal["auto"] | None = None,
     ) -> None:
         self._memory = Memory(
-            path, embedder=embedder, durability=durability, cache_dir=cache_dir, share_learning=share_learning
+            path,
+            embedder=embedder,
+            durability=durability,
+            cache_dir=cache_dir,
+            share_learning=share_learning,
+            consolidate=consolidate,
         )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="memkit")
 
@@ -119,6 +125,10 @@ class AsyncMemory:
     attach = _awaited(Memory.attach)
     reset_fast = _awaited(Memory.reset_fast)
     snapshot = _awaited(Memory.snapshot)
+    consolidate = _awaited(Memory.consolidate)
+    bands = _awaited(Memory.bands)
+    rollback = _awaited(Memory.rollback)
+    levels = _awaited(Memory.levels)
     export = _awaited(Memory.export)
     merge = _awaited(Memory.merge)
     erase = _awaited(Memory.erase)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from memkit.items import Change, Hit, Item, Stats
+    from memkit.slow.bands import Band
+    from memkit.slow.many import Outcome
+    from memkit.slow.sleep import SleepReport
     from memkit_storage.rewrite import EraseReceipt
     from memkit_storage.verify import VerifyReport
 
@@ -211,10 +214,60 @@ def show_verification(report: VerifyReport) -> None:
         say(f"noted by an earlier repair: {damage}")
 
 
+def show_bands(bands: Sequence[Band]) -> None:
+    """Bands with their verdicts, oldest first."""
+    if not bands:
+        say("no bands; `memkit consolidate` makes them from feedback")
+        return
+    table = _table("made", "state", "band")
+    for band in bands:
+        state = "in force" if band.in_force else "let in" if band.promoted else "turned away"
+        scope = " ".join(f"{name.removesuffix('_id')}={value}" for name, value in band.scope.items())
+        size = f"{band.feedbacks} feedbacks, {band.items} items, {band.bytes:,} bytes"
+        text = _text("; ".join(band.reasons) + "\n")
+        table.add_row(when(band.created_at), state, text.append_text(_dim("  ".join([band.id, scope, size]))))
+    console().print(table)
+
+
+def show_sleep(report: SleepReport) -> None:
+    """What a sleep did."""
+    for band in report.bands:
+        say(f"{'let in' if band.promoted else 'turned away'}: {band.id}: {'; '.join(band.reasons)}")
+    for name, reason in report.skipped.items():
+        say(f"nothing new for {name}: {reason}")
+    left = "" if report.finished else "; not finished, the next sleep goes on"
+    say(f"{len(report.bands)} bands in {report.seconds:.1f} s{left}")
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """What sleeps did to many files."""
+    table = _table("let in", "turned away", "nothing new", "seconds", "file")
+    for one in outcomes:
+        counts = (one.promoted, one.rejected, one.idle)
+        table.add_row(
+            *map(str, counts), f"{one.seconds:.1f}", _text(one.path + (f"\n{one.error}" if one.error else ""))
+        )
+    console().print(table)
+
+
 def show_receipt(receipt: EraseReceipt) -> None:
     """Proof of an erasure."""
-    named = ("receipt", "items", "versions", "reason", "previous_head", "head", "checked", "index_removed")
+    named = (
+        "receipt",
+        "items",
+        "versions",
+        "reason",
+        "previous_head",
+        "head",
+        "checked",
+        "index_removed",
+        "states_dropped",
+    )
     facts({name: getattr(receipt, name) for name in named})
+    if receipt.states_dropped:
+        say(f"learned states dropped: {receipt.states_dropped}")
+    for band in receipt.bands_off:
+        say(f"switched off: band {band}")
     for id_ in receipt.ids:
         say(f"erased: {id_}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memkit_storage.errors import (
+    Busy,
     CallableFailed,
     CorruptRecord,
     DamageWarning,
@@ -22,6 +23,7 @@ from memkit_storage.errors import (
 )
 
 __all__ = [
+    "Busy",
     "CallableFailed",
     "CorruptRecord",
     "DamageWarning",

@@ -43,12 +43,20 @@ from memkit_storage.times import parse_time, to_us
 
 if TYPE_CHECKING:
     from memkit.fast.lm.attached import AttachedLM
+    from memkit.slow.bands import Band
+    from memkit.slow.clock import Level
+    from memkit.slow.sleep import SleepReport
+    from memkit.slow.worker import Supervisor
+
+    Bands = list[Band]
+    Levels = list[Level]
 
 Mode = Literal["hybrid", "vector", "text"]
 Progress = Callable[[int, int], None]
 Items = list[Item]  # `list` is a method here
 Hits = list[Hit]
 Changes = list[Change]
+Ids = list[str]
 
 
 class Memory:
@@ -61,6 +69,8 @@ class Memory:
         durability: "fsync" acknowledges what a power loss cannot take back; "os" what a crash of the process cannot.
         cache_dir: where the search index may live; it is derived and may be deleted at any time.
         share_learning: what feedback in one scope teaches acts in all; otherwise each user and agent learns alone.
+        consolidate: "auto" lets a process of its own, at low priority, consolidate the file while this one has it open
+            (see `consolidate()`); None leaves that to you.
 
     Raises:
         NotAMemory, FormatTooNew, StorageFailed: the path cannot be opened as a memory.
@@ -80,7 +90,10 @@ class Memory:
         durability: Durability = "fsync",
         cache_dir: str | Path | None = None,
         share_learning: bool = False,
+        consolidate: Literal["auto"] | None = None,
     ) -> None:
+        if consolidate not in (None, "auto"):
+            raise InvalidInput(f'consolidate={consolidate!r}; use "auto", or call consolidate() yourself')
         if durability not in ("fsync", "os"):
             raise InvalidInput(f'durability={durability!r}; use "fsync" (the default) or "os"')
         self._store = Store(path, durability=durability)
@@ -90,6 +103,11 @@ class Memory:
         self._writer = Writer(self._store, self._vectors, Salience(self._store, self._fast.family))
         self._scope: dict[str, str] = {}
         self._as_of: int | None = None
+        self._supervisor: Supervisor | None = None
+        if consolidate:
+            from memkit.slow.worker import Supervisor
+
+            self._supervisor = Supervisor(self._store.log.path, cache_dir, share=share_learning)
 
     def __repr__(self) -> str:
         bound = "".join(f", {name}={value!r}" for name, value in self._scope.items())
@@ -459,6 +477,73 @@ class Memory:
         users = [User(scope, self._fast.family(scope)) for scope in scopes]
         return AttachedLM(self, self._store, users, model, tokenizer, fresh=fresh, listen=listen, as_of=self._as_of)
 
+    # consolidating
+
+    def consolidate(
+        self,
+        *,
+        budget: float | None = None,
+        megabytes: int | None = None,
+        due: int = 1,
+        stop: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> SleepReport:
+        """One sleep now: replay the log, make a band for each user and agent with new feedback, let in what passes.
+
+        A band is the whole of learned recall solved together from all logged feedback (`memkit.slow.recall_band`). It
+        acts at once if held-out feedback shows that it ranks no worse than what acts now, nothing known before is lost,
+        and items are still found by their own words; otherwise it is kept as turned away, with the reasons. Other
+        processes read and write meanwhile. `memkit consolidate FILE --watch` runs it beside an application.
+
+        Args:
+            budget: seconds. megabytes: of memory for feedback. due: new feedbacks from which a user and agent get a
+                band. stop: asked between steps whether to stop. What is left
+                undone is done by the next sleep.
+            progress: callable (done, total) of users and agents.
+
+        Raises:
+            Busy: another process or thread is consolidating this file.
+        """
+        self._writable()
+        from memkit.slow.sleep import Budget, Sleeper, sole_sleeper
+
+        scope = self._bound(user_id, agent_id, None)
+        with sole_sleeper(self._index.root):
+            sleeper = Sleeper(self._store, self._index, self._fast)
+            return sleeper.sleep(scope, Budget(budget, megabytes, stop or (lambda: False)), due=due, progress=progress)
+
+    def bands(self) -> Bands:
+        """Every band of this view's users and agents, oldest first: let in or not, in force or not, and why."""
+        from memkit.slow.bands import bands
+        from memkit.slow.clock import within
+
+        return [band for band in bands(self._store) if within(self._scope, band.scope)]
+
+    def rollback(self, band_id: str, *, undo: bool = False) -> Ids:
+        """Take a band back, with every band that was made starting from it: what acted before acts again, at once.
+
+        Nothing is deleted. `undo=True` puts a band in force again.
+
+        Returns:
+            Ids of the bands that were switched.
+
+        Raises:
+            ItemNotFound: no such band in this view.
+        """
+        self._writable()
+        from memkit.slow.bands import switch
+
+        allowed = [band.id for band in self.bands()]
+        return switch(self._store, band_id, on=undo, reason="undo" if undo else "rollback", allowed=allowed)
+
+    def levels(self) -> Levels:
+        """How each level of learning fares, by user and agent: updates, size of the last change, gain, dead or not."""
+        from memkit.slow.clock import levels, within
+
+        return [level for level in levels(self._store, self._fast) if within(self._scope, level.scope)]
+
     # the file
 
     def export(
@@ -584,6 +669,8 @@ class Memory:
 
     def close(self) -> None:
         """Finish background work and give the file back. Views of this memory are closed with it."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
         self._fast.save()
         self._index.close()
         self._store.close()

@@ -140,7 +140,7 @@ def test_a_newer_major_version_is_refused_with_both_versions(tmp_path):
     with_header(path, major=7, minor=3)
     before = path.read_bytes()
     for call in (Store, verify):
-        with pytest.raises(FormatTooNew, match=r"7\.3.*1\.1"):
+        with pytest.raises(FormatTooNew, match=rf"7\.3.*{fmt.MAJOR}\.{fmt.MINOR}"):
             call(path)
     assert path.read_bytes() == before
 
@@ -160,7 +160,7 @@ def test_an_unknown_incompatible_feature_is_refused_by_its_bits(tmp_path):
     path = tmp_path / "a.mem"
     sample(path)
     with_header(path, incompatible=4)
-    with pytest.raises(FormatTooNew, match=r"1\.1.*0x4.*1\.1"):
+    with pytest.raises(FormatTooNew, match=rf"{fmt.MAJOR}\.{fmt.MINOR}.*0x4.*{fmt.MAJOR}\.{fmt.MINOR}"):
         Store(path)
 
 
@@ -213,7 +213,7 @@ def test_an_unknown_frame_that_matters_refuses_the_file_each_time(tmp_path):
     forger.write()
     size = path.stat().st_size
     for _ in range(2):  # an open store must not step over it the second time
-        with pytest.raises(FormatTooNew, match=r"type 99.*1\.1"):
+        with pytest.raises(FormatTooNew, match=rf"type 99.*{fmt.MAJOR}\.{fmt.MINOR}"):
             store.refresh()
         with pytest.raises(FormatTooNew):
             put(store, make_row("x"))

@@ -105,6 +105,21 @@ def learn(
     return AdapterState(weights, covariance, *(np.asarray(value, np.float32) for value in small))
 
 
+def misfit(state: AdapterState, query: Floats, target: Floats, wrong: Floats) -> float:
+    """How far what a feedback says is from what all the others say: the length of its error, leverage taken out.
+
+    Args:
+        state: that has learned from this feedback, among others. The rest as `learn`.
+    """
+    dim = len(state.mean)
+    asked, used, others = (
+        _rows(some, dim, name) for some, name in ((query, "query"), (target, "used"), (wrong, "wrong"))
+    )
+    key = _key(asked[0], state.mean)
+    error = _missed(asked[0], used, others) - state.weights @ key
+    return float(np.linalg.norm(error) / max(_support(state.covariance, key), _TINY**0.5))
+
+
 def _missed(asked: Floats, used: Floats, others: Floats) -> Floats:
     """(d,) displacement that the query lacked: nothing if it found what was used by itself."""
     near = np.exp(BETA * (np.concatenate([used, others]) @ asked - 1))

@@ -28,6 +28,7 @@ class Feedback:
         used, wrong: ids of items that helped, and that misled. `shown`: of the best that were there to choose from.
         signals: (n, len(NAMES)) of the candidates; none if they were measured by another version.
         labels: (n,) 1 used, -1 wrong, 0 neither.
+        epoch: of the vectors of the file when it was given.
         weight: in (0, 1]. `source`: who says so, None for the caller. `trusted`: False is logged, not learned from.
     """
 
@@ -43,6 +44,7 @@ class Feedback:
     weight: float = 1.0
     source: str | None = None
     trusted: bool = True
+    epoch: int = 0
 
     def packed(self, epoch: int) -> dict[str, Any]:
         """The payload of a FEEDBACK frame (docs/format.md §4)."""
@@ -83,4 +85,5 @@ class Feedback:
             weight=float(value["weight"]),
             source=value.get("source"),
             trusted=bool(value["trusted"]),
+            epoch=int(value["epoch"]),
         )

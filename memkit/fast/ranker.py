@@ -56,14 +56,14 @@ class RankerState(NamedTuple):
 
 def empty() -> RankerState:
     """Nothing learned: the prior."""
-    return RankerState(_start(), np.eye(len(SCALES)) * STRENGTH, FIRST_SAY.copy(), np.zeros(1))
+    return RankerState(start(), np.eye(len(SCALES)) * STRENGTH, FIRST_SAY.copy(), np.zeros(1))
 
 
 def weights(state: RankerState) -> Weights:
     """The weights in use: the prior, moved towards the posterior as far as the guard lets them."""
     blend = float(state.say @ BLEND)
-    start = _start()
-    return Weights((start + blend * (state.mean - start)) / SCALES)
+    origin = start()
+    return Weights((origin + blend * (state.mean - origin)) / SCALES)
 
 
 def learn(state: RankerState, signals: Floats, used: npt.NDArray[np.bool_], weight: float = 1.0) -> RankerState:
@@ -81,7 +81,7 @@ def learn(state: RankerState, signals: Floats, used: npt.NDArray[np.bool_], weig
     scaled = torch.from_numpy(np.ascontiguousarray(signals / SCALES))
     mask = torch.from_numpy(used)
     mean, precision = torch.from_numpy(state.mean), torch.from_numpy(state.precision)
-    say = _judged(torch.from_numpy(state.say), scaled, mask, mean, weight)
+    say = judged(torch.from_numpy(state.say), scaled, mask, mean, weight)
     mean, precision = posterior(mean, precision, scaled, mask, weight)
     if not (bool(torch.isfinite(mean).all()) and bool(torch.isfinite(precision).all())):
         return state
@@ -108,21 +108,26 @@ def posterior(
     return point, (curved + curved.T) / 2
 
 
-def _judged(
+def judged(
     say: torch.Tensor, scaled: torch.Tensor, used: torch.Tensor, mean: torch.Tensor, weight: float
 ) -> torch.Tensor:
-    """The say of each blend after it was asked to rank what turned out useful."""
+    """The say (4,) of each blend after it was asked to rank what turned out useful.
+
+    Args:
+        scaled: (n, F) signals over their usual spread. used: (n,). mean: (F,) of a posterior that has not seen them.
+    """
     import torch
 
-    start = torch.from_numpy(_start())
-    points = start + torch.from_numpy(BLEND)[:, None] * (mean - start)
+    origin = torch.from_numpy(start())
+    points = origin + torch.from_numpy(BLEND)[:, None] * (mean - origin)
     totals = scaled @ points.T  # (n, blends)
     rank = (totals > totals[used].max(dim=0).values).sum(dim=0)
     told = torch.softmax(torch.log(say) + RATE * weight / (1 + rank.double()), 0)
     return (1 - SHARE) * told + SHARE * torch.from_numpy(FIRST_SAY)
 
 
-def _start() -> Floats:
+def start() -> Floats:
+    """The prior weights (F,), in units of a signal's usual spread."""
     return np.asarray(prior().values * SCALES, np.float64)
 
 

@@ -8,7 +8,8 @@ be dropped at any time; replaying gives it back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from memkit.ranking import Weights
 from memkit.signals import NAMES
 from memkit.vectors import FileVectors
 from memkit_storage.format import FrameType
+from memkit_storage.lineage import records
 from memkit_storage.rows import Vector
 from memkit_storage.sample import milestone
 from memkit_storage.store import UNUSABLE, Store
@@ -104,12 +106,13 @@ def _whitening(state: NeedsState, background: Background) -> Whitening:
 
 @dataclass
 class _Lesson:
-    """A family's feedback, and how much of it is in its state."""
+    """A family's feedback, how much of it is in its state, and the band that the state goes on from, if any."""
 
     feedbacks: list[dict[str, Any]] = field(default_factory=list)
     state: FamilyState | None = None
     learned: int = 0
     saved: int = 0
+    band: str | None = None
 
 
 class FastTier:
@@ -128,6 +131,7 @@ class FastTier:
     def _forget(self) -> None:
         self._lessons: dict[Family, _Lesson] = {}
         self._read = 0
+        self._off: frozenset[str] = frozenset()
         self._of = self._version()
 
     def _version(self) -> tuple[int, int]:
@@ -148,7 +152,7 @@ class FastTier:
             if lesson is None or not lesson.feedbacks:
                 return None
             if as_of is not None:
-                return self._replayed(f for f in lesson.feedbacks if f.get("time", 0) <= as_of)
+                return self.replayed(f for f in lesson.feedbacks if f.get("time", 0) <= as_of)
             return self._state(lesson)
 
     def record(self, feedback: Feedback) -> None:
@@ -161,6 +165,39 @@ class FastTier:
         """Forget what a scope's family has learned; without a scope, what every family has. The log keeps it."""
         self._store.record_learning(FrameType.FEEDBACK, {"time": time_us, "reset": True, **scope})
 
+    def families(self) -> dict[Family, list[dict[str, Any]]]:
+        """The logged feedback of each family, oldest first, as far as nobody has reset it."""
+        with self._lock:
+            self._catch_up()
+            return {family: list(lesson.feedbacks) for family, lesson in self._lessons.items() if lesson.feedbacks}
+
+    def replayed(self, feedbacks: Iterable[dict[str, Any]]) -> FamilyState | None:
+        """What these feedbacks teach, one after the other, from nothing; None if there are none."""
+        state = None
+        for value in feedbacks:
+            state = self._taught(state or FamilyState.empty(int(self._store.config["dim"])), value)
+        return state
+
+    def reworded(self, feedbacks: Sequence[dict[str, Any]]) -> AdapterState:
+        """The query adapter solved twice: the second time, feedback that disagrees with all the rest counts less."""
+        told = [one for feedback, weight in weighed(feedbacks) if (one := self._said(feedback, weight))]
+        first = _adapted(told, [weight for *_, weight in told], int(self._store.config["dim"]))
+        misfits = np.array([adapter.misfit(first, vector, used, wrong) for vector, used, wrong, _ in told])
+        usual = max(float(np.median(misfits)), 1e-6) if len(misfits) else 1.0
+        agreed = 1 / (1 + (misfits / usual) ** 2)
+        return _adapted(told, [2 * a * w for a, (*_, w) in zip(agreed.tolist(), told, strict=True)], len(first.mean))
+
+    def _said(self, feedback: Feedback, weight: float) -> tuple[Vector, Vector, Vector, float] | None:
+        """Vectors of the query, of what was used and of what was passed over; None if one of them is missing."""
+        passed = [id_ for id_ in (*feedback.wrong, *feedback.shown) if id_ not in feedback.used]
+        used, others = (
+            self._meant(feedback.used, feedback.time_us),
+            self._meant(dict.fromkeys(passed), feedback.time_us),
+        )
+        if not weight or not used or not others or not (vector := self._vector(feedback)).any():
+            return None
+        return vector, np.stack(used), np.stack(others), weight
+
     def branch(self, state: FamilyState | None) -> Branch:
         """A tier that starts from a state and keeps what it learns to itself."""
         return Branch(self._store, self._vectors, state)
@@ -172,7 +209,9 @@ class FastTier:
         with self._lock:
             for family, lesson in self._lessons.items():
                 if lesson.state is not None and lesson.learned - lesson.saved >= SNAPSHOT_EVERY:
-                    self._store.record_learning(FrameType.STATE, _packed(family, lesson, self._of[1]))
+                    assert lesson.state is not None
+                    value = packed(lesson.state, family, lesson.feedbacks[: lesson.learned], self._of[1])
+                    self._store.record_learning(FrameType.STATE, value | {"band": lesson.band})
                     lesson.saved = lesson.learned
 
     # following the log
@@ -181,15 +220,26 @@ class FastTier:
         if self._of != self._version() or self._read > len(self._store.learning):
             self._forget()
         with self._store.lock:
-            for kind, value in self._store.learned(self._read):
+            fresh = list(self._store.learned(self._read))
+            if any(kind == FrameType.BAND and "switch" in value for kind, value in fresh):
+                fresh = self._from_the_start()
+            for kind, value in fresh:
                 self._follow(kind, value)
             self._read = len(self._store.learning)
+
+    def _from_the_start(self) -> list[tuple[FrameType, dict[str, Any]]]:
+        """A band was switched: what stands on it must go, or come back."""
+        self._forget()
+        self._off = frozenset(record.id for record in records(self._store) if not record.on)
+        return list(self._store.learned(0))
 
     def _follow(self, kind: FrameType, value: dict[str, Any]) -> None:
         if value.get("model"):
             return  # of a language model: `memkit.fast.lm.saved` reads it
-        if kind == FrameType.STATE:
-            self._restore(value)
+        if kind == FrameType.BAND:
+            self._stand_on(value)
+        elif kind == FrameType.STATE:
+            self._resume(value)
         elif not value.get("reset"):
             scope = {name: value[name] for name in ("user_id", "agent_id", "run_id") if value.get(name)}
             self._lessons.setdefault(self.family(scope), _Lesson()).feedbacks.append(value)
@@ -203,14 +253,28 @@ class FastTier:
         else:
             self._lessons.clear()
 
+    def _stand_on(self, value: dict[str, Any]) -> None:
+        """A band of the slow tier that was let in: the family's state goes on from it (`memkit.slow`)."""
+        if value.get("arrays") and value.get("band") not in self._off:
+            self._restore(value)
+
+    def _resume(self, value: dict[str, Any]) -> None:
+        """A snapshot, unless it was taken by someone who did not know the band in force."""
+        lesson = self._lessons.get(tuple(value.get("family", ())))
+        if lesson is not None and lesson.band == value.get("band"):
+            self._restore(value)
+
     def _restore(self, value: dict[str, Any]) -> None:
-        """A snapshot stands for the feedback before it, if it is of this very feedback and this version's."""
+        """A snapshot or a band stands for the feedback before it, if it is of this very feedback and this version's."""
         try:
             lesson = self._lessons.get(tuple(value["family"]))
-            if lesson is None or value["epoch"] != self._of[1] or len(lesson.feedbacks) < value["learned"]:
+            if lesson is None or value["epoch"] != self._of[1]:
                 return
-            lesson.state = _unpacked(value)
-            lesson.learned = lesson.saved = value["learned"]
+            learned = value["learned"]
+            if len(lesson.feedbacks) < learned or lesson.feedbacks[learned - 1]["time"] != value["through"]:
+                return
+            lesson.state, lesson.band = unpacked(value), value.get("band")
+            lesson.learned = lesson.saved = learned
         except UNUSABLE:
             return  # of signals that are not measured any more, or by a faulty writer: replay
 
@@ -219,12 +283,6 @@ class FastTier:
         for value in lesson.feedbacks[lesson.learned :]:
             state = self._taught(state, value)
         lesson.state, lesson.learned = state, len(lesson.feedbacks)
-        return state
-
-    def _replayed(self, values: Iterator[dict[str, Any]]) -> FamilyState | None:
-        state = None
-        for value in values:
-            state = self._taught(state or FamilyState.empty(int(self._store.config["dim"])), value)
         return state
 
     def _taught(self, state: FamilyState, value: dict[str, Any]) -> FamilyState:
@@ -239,7 +297,7 @@ class FastTier:
         weight, sources = _trusted(feedback, state.sources)
         if not weight:
             return replace(state, sources=sources)
-        vector = feedback.vector if value["epoch"] == self._of[1] else self._vectors.query(feedback.query)
+        vector = self._vector(feedback)
         ids = tuple(dict.fromkeys([*state.ids, *feedback.used, *feedback.wrong]))
         number = {id_: i for i, id_ in enumerate(ids)}
         used, wrong = ([number[id_] for id_ in some] for some in (feedback.used, feedback.wrong))
@@ -257,6 +315,14 @@ class FastTier:
             trust_words=_words_judged(state, feedback),
             _ready=list(state._ready),
         )
+
+    def _vector(self, feedback: Feedback) -> Vector:
+        """Of its query, by the embedder in force."""
+        return feedback.vector if feedback.epoch == self._version()[1] else self._vectors.query(feedback.query)
+
+    def can_read(self, feedbacks: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether all of it can be learned from: what is older than the embedder in force needs that embedder."""
+        return all(value.get("epoch") == self._version()[1] for value in feedbacks) or self._vectors.changed() is None
 
     def _worded(self, state: AdapterState, feedback: Feedback, vector: Vector, weight: float) -> AdapterState:
         """What the user's words mean, by the items that were used as against the others that were shown."""
@@ -312,6 +378,23 @@ def _words_judged(state: FamilyState, feedback: Feedback) -> Trust:
     return state.trust_words.judged(totals, feedback.signals @ values, feedback.labels > 0)
 
 
+def weighed(feedbacks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Feedback, float]]:
+    """Logged feedback with the weight that each gets, untrusted and excessive ones none; unusable ones are left out."""
+    sources: dict[str, float] = {}
+    for value in feedbacks:
+        with suppress(*UNUSABLE):
+            feedback = Feedback.unpacked(value)
+            weight, sources = _trusted(feedback, sources)
+            yield feedback, weight
+
+
+def _adapted(told: Sequence[tuple[Vector, Vector, Vector, float]], weights: Sequence[float], dim: int) -> AdapterState:
+    state = adapter.empty(dim)
+    for (vector, used, wrong, _), weight in zip(told, weights, strict=True):
+        state = adapter.learn(state, vector, used, weight=min(weight, 1.0), wrong=wrong)
+    return state
+
+
 def _trusted(feedback: Feedback, sources: dict[str, float]) -> tuple[float, dict[str, float]]:
     """The weight that a feedback gets, and what its source has spent then."""
     if not feedback.trusted:
@@ -323,18 +406,18 @@ def _trusted(feedback: Feedback, sources: dict[str, float]) -> tuple[float, dict
     return weight, sources | {feedback.source: spent + weight}
 
 
-def _packed(family: Family, lesson: _Lesson, epoch: int) -> dict[str, Any]:
+def packed(state: FamilyState, family: Family, feedbacks: Sequence[dict[str, Any]], epoch: int) -> dict[str, Any]:
+    """What a frame holds of a state that was learned from a family's first feedbacks; `unpacked` reads it."""
     from safetensors.numpy import save
 
-    state = lesson.state
-    assert state is not None
     parts = {"ranker": ranker.to_arrays(state.ranker), "needs": needs.to_arrays(state.needs)}
     parts["adapter"] = adapter.to_arrays(state.words)
-    arrays = {f"{part}.{name}": np.ascontiguousarray(a) for part, found in parts.items() for name, a in found.items()}
+    arrays = {f"{part}.{name}": np.array(a, order="C") for part, found in parts.items() for name, a in found.items()}
     return {
         "family": list(family),
-        "learned": lesson.learned,
-        "epoch": 0,
+        "learned": len(feedbacks),
+        "through": feedbacks[-1]["time"],
+        "epoch": epoch,
         "feedbacks": state.feedbacks,
         "ids": list(state.ids),
         "sources": state.sources,
@@ -343,7 +426,12 @@ def _packed(family: Family, lesson: _Lesson, epoch: int) -> dict[str, Any]:
     }
 
 
-def _unpacked(value: dict[str, Any]) -> FamilyState:
+def unpacked(value: Mapping[str, Any]) -> FamilyState:
+    """What `packed` gave.
+
+    Raises:
+        KeyError, ValueError, TypeError: written by another version, or not by memkit.
+    """
     from safetensors.numpy import load
 
     arrays = load(value["arrays"])

@@ -13,6 +13,7 @@ MemkitError
 ├── ModelMismatch                  a saved state was made inside another language model
 ├── CallableFailed                 a rerank=, expand= or tokenizer that you passed raised, or returned nonsense
 ├── EmbedderUnavailable            the embedded default cannot run: weights are missing, or are not the pinned file
+├── Busy                           another process or thread is consolidating this file
 ├── ReadOnly                       a past view, a read-only file or disk
 └── StorageFailed (OSError)        the disk refused: full, short write, fsync error
 """
@@ -83,6 +84,10 @@ class ModelMismatch(MemkitError):
 
 class CallableFailed(MemkitError):
     """A callable that was passed in raised, or returned something unusable; nothing was changed."""
+
+
+class Busy(MemkitError):
+    """Another process or thread is consolidating this file; one at a time does."""
 
 
 class ReadOnly(MemkitError):

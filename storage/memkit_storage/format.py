@@ -14,7 +14,7 @@ from enum import IntEnum
 from memkit_storage.errors import FormatTooNew, NotAMemory
 
 MAGIC = b"\x89MEM\r\n\x1a\n"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 HEADER_SIZE = 4096
 COPY_OFFSET = 2048  # of the second copy of the identity, the first 92 bytes
 SLOT_OFFSETS = (512, 1024)
@@ -48,9 +48,11 @@ class FrameType(IntEnum):
     ERASE = 8
     FEEDBACK = 9
     STATE = 10
+    BAND = 11
 
 
-LEARNING = frozenset({FrameType.FEEDBACK, FrameType.STATE})  # frames that a reader may skip: nothing stored is in them
+# frames that a reader may skip: nothing stored is in them
+LEARNING = frozenset({FrameType.FEEDBACK, FrameType.STATE, FrameType.BAND})
 
 
 @dataclass(frozen=True, slots=True)

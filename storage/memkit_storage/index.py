@@ -247,7 +247,8 @@ class Index:
         return self._tail
 
     @property
-    def _root(self) -> Path:
+    def root(self) -> Path:
+        """The directory of this file's index, and of whatever else is derived from it beside the log."""
         log = self._store.log
         return self._cache / f"{log.header.file_id.hex()}-{log.inode:x}"
 
@@ -262,9 +263,9 @@ class Index:
         )
 
     def _open_sealed(self) -> LanceIndex | None:
-        if not (self._root.is_dir() and lance.available()):
+        if not (self.root.is_dir() and lance.available()):
             return None
-        sealed = LanceIndex.open(self._root, self._key())
+        sealed = LanceIndex.open(self.root, self._key())
         if sealed is not None and self._chain_at(sealed.watermark) != sealed.chain:
             return None  # the log is not the one that was indexed: an older copy was put back
         return sealed
@@ -338,7 +339,7 @@ class Index:
             tokens = [tail.tokens(row.position) for row in rows]
             dead, stats, before, key = frozenset(self._dead), self._stats.copy(), self._sealed, self._key()
             watermark = int(self._store.catalog.column("position")[-1])
-            chain, root = self._chain_at(watermark) or "", self._root
+            chain, root = self._chain_at(watermark) or "", self.root
         sealed = LanceIndex.seal(root, key, before, rows, tokens, dead, watermark=watermark, chain=chain, stats=stats)
         with self._store.lock:
             if self._tail is tail and self._key() == key:
@@ -384,7 +385,7 @@ class Index:
         stale = self._sealed is not None and not self._sealed.current()
         self.reset()
         if not stale:
-            shutil.rmtree(self._root, ignore_errors=True)
+            shutil.rmtree(self.root, ignore_errors=True)
         return not stale
 
     def _join(self) -> None:

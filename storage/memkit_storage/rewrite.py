@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from memkit_storage import files
+from memkit_storage import files, lineage
 from memkit_storage.errors import InvalidInput
 from memkit_storage.filters import Filter
 from memkit_storage.format import FrameType, Header
@@ -46,8 +46,12 @@ class EraseReceipt:
         ids: the items that are gone; the log keeps only their number and positions.
         items, versions: how many items, and how many versions and deletions of them, were removed.
         previous_head, head: hex chain values of the log before and after.
-        checked: the new file was read in full and verified, and none of the ids is in it.
+        checked: the new file was read in full and verified; none of the ids is in it, in an item or in feedback, and
+            nothing that was learned from one is in force.
         index_removed: the search index, which held copies, was deleted.
+        bands_off: bands that were made from an erased item: their parameters are gone, the next sleep makes new ones.
+        states_dropped: learned states, of the ranking and inside language models, that were left out; they are
+            learned again from the feedback that stays.
     """
 
     receipt: str
@@ -62,6 +66,8 @@ class EraseReceipt:
     head: str
     checked: bool
     index_removed: bool = False
+    bands_off: tuple[str, ...] = ()
+    states_dropped: int = 0
 
 
 def compact(store: Store, *, progress: Progress | None = None) -> CompactReport:
@@ -75,7 +81,8 @@ def compact(store: Store, *, progress: Progress | None = None) -> CompactReport:
     with store.lock, store.exclusive():
         before = store.log.size
         everything = range(len(store.catalog))
-        _replace(store, everything, list(_model_states(store)), progress)
+        learnt = [*_model_states(store), *lineage.rewritten(store)]
+        _replace(store, everything, learnt, progress)
         return CompactReport(before, store.log.size, len(store.catalog), store.log.header.generation)
 
 
@@ -116,8 +123,13 @@ def erase(store: Store, where: Filter, *, reason: str = "", progress: Progress |
         catalog, gone = store.catalog, set(ids)
         kept = [i for i in range(len(catalog)) if catalog.id(i) not in gone]
         removed = np.setdiff1d(np.arange(len(catalog)), np.asarray(kept, np.int64))
-        positions = tuple(_ranges(catalog.column("position")[removed]))
+        gone_positions = catalog.column("position")[removed].tolist()
+        positions = tuple((first, last) for first, last in lineage.ranges(gone_positions))
         previous = (store.log.cursor.chain or b"").hex()
+        bands = list(lineage.rewritten(store, gone_positions))
+        states = sum(kind == FrameType.STATE for kind, _ in store.learned(0))
+        known = lineage.records(store)
+        tainted = lineage.tainted(known, gone_positions)
         receipt = {
             "receipt": uuid.uuid4().hex,
             "time_us": now_us(),
@@ -127,31 +139,37 @@ def erase(store: Store, where: Filter, *, reason: str = "", progress: Progress |
             "positions": positions,
             "previous_head": previous,
         }
-        _replace(store, kept, [(FrameType.ERASE, receipt)], progress)
+        _replace(store, kept, [*bands, (FrameType.ERASE, receipt)], progress)
         return EraseReceipt(
             **receipt,  # type: ignore[arg-type]
             ids=tuple(ids),
             generation=store.log.header.generation,
             head=(store.log.cursor.chain or b"").hex(),
-            checked=_is_clean(store, gone),
+            checked=_is_clean(store, gone, gone_positions),
+            bands_off=tuple(record.id for record in known if record.usable and record.id in tainted),
+            states_dropped=states,
         )
 
 
-def _is_clean(store: Store, gone: Collection[str]) -> bool:
-    """Read the whole file again: it verifies, and no erased id is in its catalog."""
+def _is_clean(store: Store, gone: Collection[str], positions: Sequence[int]) -> bool:
+    """Read the whole file again: it verifies, no erased id is in its catalog or in feedback, no state is left that may
+    have been learned from one, and no band in force was."""
     from memkit_storage.verify import verify
 
     report = verify(store.log.path)
     names = {store.catalog.id(i) for i in range(len(store.catalog))}
-    return report.ok and names.isdisjoint(gone)
+    learnt = list(store.learned(0))
+    named = {id_ for kind, value in learnt if kind == FrameType.FEEDBACK for id_ in _named(value)}
+    states = any(kind == FrameType.STATE for kind, _ in learnt)
+    known = lineage.records(store)
+    tainted = lineage.tainted(known, positions)
+    bands = any(record.usable and record.id in tainted for record in known)
+    return report.ok and (names | named).isdisjoint(gone) and not states and not bands
 
 
-def _ranges(positions: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
-    """Ascending positions as inclusive ranges."""
-    values = np.asarray(positions, np.int64)
-    for run in np.split(values, np.flatnonzero(np.diff(values) != 1) + 1):
-        if len(run):
-            yield int(run[0]), int(run[-1])
+def _named(value: dict[str, Any]) -> list[str]:
+    """Ids that a feedback is about."""
+    return [id_ for name in ("used", "wrong", "shown") for id_ in value.get(name, [])]
 
 
 def export(

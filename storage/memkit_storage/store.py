@@ -209,7 +209,7 @@ class Store:
                 positions = from_ipc(value["arrow"])["position"].to_pylist()
                 staged = self._staged.setdefault(value["epoch"], {})
                 staged.update((p, Place(frame.offset, slot)) for slot, p in enumerate(positions))
-            case FrameType.FEEDBACK | FrameType.STATE:
+            case FrameType.FEEDBACK | FrameType.STATE | FrameType.BAND:
                 self.learning.append(frame.offset)
             case _:
                 self.notes.append((FrameType(frame.header.type), value))

@@ -1,0 +1,280 @@
+"""One sleep: what the log holds is replayed into bands, and what passes the gate acts from then on.
+
+    snapshot -> replay -> train -> gate -> one frame
+
+A family of scopes is done when its band is in the file: let in or turned away, by one appended frame. So a sleep that
+is killed has lost at most the family that it was at, and the next one goes on from there. Readers and writers of the
+file do not wait: only the frame itself is written under the appender's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from memkit.fast.feedback import Feedback
+from memkit.fast.tier import Family, FamilyState, FastTier, packed, weighed
+from memkit.ranking import prior
+from memkit.recall import Asked, candidates
+from memkit.slow import bands, gate, recall_band
+from memkit.slow.bands import Band, Made
+from memkit.slow.clock import scope_of, within
+from memkit.slow.gate import Arms, Verdict
+from memkit.slow.replay import trusted
+from memkit.writing import new_id
+from memkit_storage import files, lineage
+from memkit_storage.errors import Busy
+from memkit_storage.filters import Filter
+from memkit_storage.index import Index
+from memkit_storage.log import now_us
+from memkit_storage.rows import Row
+from memkit_storage.store import Store
+
+Progress = Callable[[int, int], None]
+Feedbacks = Sequence[dict[str, Any]]
+
+LEAST = 16  # feedbacks of a family that a band is made from
+HELD_OUT = 4  # one feedback in so many, the newest, is a probe
+PROBES = 4  # that a verdict needs
+CANARIES = 24
+OUTERMOST = 50.0  # norm of the weights, in usual spreads
+BYTES_A_FEEDBACK = 3 * 50 * 23 * 8  # of a batch, with the copies that folds make
+
+
+class SleepReport(BaseModel):
+    """What a sleep did.
+
+    Attributes:
+        bands: that were made, let in or not. skipped: scope -> why nothing was made for it.
+        losses: band id -> training loss after each step. seconds: on the wall.
+        finished: False when the budget ran out or it was interrupted; the next sleep goes on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    bands: list[Band]
+    skipped: dict[str, str]
+    losses: dict[str, list[float]]
+    seconds: float
+    finished: bool
+
+
+@dataclass
+class Budget:
+    """How long and how large a sleep may be, and whether it was asked to stop.
+
+    Args:
+        seconds: on the wall; None for any. megabytes: of memory for feedback; None for any.
+        stopped: asked between steps.
+    """
+
+    seconds: float | None = None
+    megabytes: int | None = None
+    stopped: Callable[[], bool] = lambda: False
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds, infinite without a limit."""
+        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self.begun)
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop now."""
+        return self.left <= 0 or self.stopped()
+
+    def fitting(self, feedbacks: Feedbacks) -> Feedbacks:
+        """The newest feedback that memory allows."""
+        if self.megabytes is None:
+            return feedbacks
+        return feedbacks[-max(LEAST, self.megabytes * 1_000_000 // BYTES_A_FEEDBACK) :]
+
+
+class Sleeper:
+    """Makes recall bands for one file.
+
+    Args:
+        tier: of the same store, not branched.
+    """
+
+    def __init__(self, store: Store, index: Index, tier: FastTier) -> None:
+        self._store, self._index, self._tier = store, index, tier
+
+    def sleep(
+        self, scope: Mapping[str, str], budget: Budget, *, due: int = 1, progress: Progress | None = None
+    ) -> SleepReport:
+        """One sleep for the families within a scope (all, without one).
+
+        Args:
+            due: new feedbacks from which a family is worth a band.
+        """
+        made: list[Band] = []
+        skipped: dict[str, str] = {}
+        losses: dict[str, list[float]] = {}
+        self._store.refresh()
+        work = [(family, told) for family, told in self._tier.families().items() if within(scope, scope_of(told))]
+        for done, (family, told) in enumerate(work):
+            if budget.over:
+                break
+            reason = self._idle(family, told, due)
+            if reason:
+                skipped[_named(family)] = reason
+            else:
+                band, curve = self._consolidated(family, budget.fitting(told))
+                made.append(band)
+                losses[band.id] = curve
+            if progress:
+                progress(done + 1, len(work))
+        finished = len(made) + len(skipped) == len(work)
+        seconds = time.monotonic() - budget.begun
+        return SleepReport(bands=made, skipped=skipped, losses=losses, seconds=seconds, finished=finished)
+
+    def _idle(self, family: Family, told: Feedbacks, due: int) -> str | None:
+        """Why there is nothing to do for a family, if so."""
+        if len(told) < LEAST:
+            return f"{len(told)} feedbacks; a band is made from {LEAST}"
+        if not self._tier.can_read(told):
+            return "feedback from before a change of the embedder; consolidate() where that embedder is at hand"
+        last = self._last(family)
+        if last is None:
+            return None
+        fresh = sum(value["time"] > last.value.get("through", 0) for value in told)
+        return None if fresh >= due else f"{fresh} feedbacks since band {last.id}"
+
+    def _last(self, family: Family) -> lineage.Record | None:
+        """The newest band of a family whose lineage is whole: made, whatever the gate said, and not erased since."""
+        mine = [r for r in lineage.records(self._store) if r.value["kind"] == "recall"]
+        return next((r for r in reversed(mine) if tuple(r.value["family"]) == family and "through" in r.value), None)
+
+    def _consolidated(self, family: Family, told: Feedbacks) -> tuple[Band, list[float]]:
+        with _few_threads():
+            chain = (self._store.log.cursor.chain or b"").hex()
+            whole = recall_band.solve(self._tier, told)
+            online = self._tier.replayed(told)
+            assert whole is not None and online is not None  # a family that has feedback has a state  # noqa: PT018
+            verdict = self._judged(told, whole.state, online, scope_of(told))
+        parent = lineage.in_force(lineage.records(self._store)).get(("recall", family, None))
+        change = float(np.linalg.norm(whole.state.ranker.mean - online.ranker.mean))
+        epoch = int(self._store.config.get("epoch", 0))
+        learned = packed(whole.state, family, told, epoch) | {"embedder": self._store.config.get("embedder")}
+        made = Made(
+            id=new_id(),
+            kind="recall",
+            family=family,
+            scope=scope_of(told),
+            parent=parent.id if parent else None,
+            positions=self._positions(told),
+            digest=bands.digest_of([v["time"], v["query"], v["used"], v["wrong"], v["weight"]] for v in told),
+            chain=chain,
+            model=None,
+            promoted=verdict.promoted,
+            reasons=verdict.reasons,
+            hyper=whole.hyper,
+            metrics=verdict.metrics | {"change": change},
+            learned={name: value for name, value in learned.items() if name != "arrays"},
+            arrays=learned["arrays"],
+        )
+        return bands.write(self._store, made), whole.losses
+
+    def _positions(self, told: Feedbacks) -> list[int]:
+        """Log positions of every version of what the feedback is about."""
+        ids = dict.fromkeys(id_ for value in told for name in ("used", "wrong", "shown") for id_ in value[name])
+        with self._store.lock:
+            catalog = self._store.catalog
+            return [int(catalog.column("position")[i]) for id_ in ids for i in catalog.history(id_)]
+
+    # judging
+
+    def _judged(self, told: Feedbacks, whole: FamilyState, online: FamilyState, scope: Mapping[str, str]) -> Verdict:
+        cut = len(told) - len(told) // HELD_OUT
+        trial, now = recall_band.solve(self._tier, told[:cut]), self._tier.replayed(told[:cut])
+        assert trial is not None
+        return gate.judge(
+            _ranks(told[cut:], now, trial.state),
+            _ranks(told[:cut], online, whole),
+            self._found(scope, online, whole),
+            sound=_is_sound(whole),
+            least=PROBES,
+        )
+
+    def _found(self, scope: Mapping[str, str], online: FamilyState, whole: FamilyState) -> Arms:
+        """Reciprocal ranks of items that are looked for by their own words."""
+        where = Filter.parse(dict(scope))
+        rows = [row for row in self._store.select(where) if trusted(row) and row.vector.any()]
+        chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, min(CANARIES, len(rows))).astype(int).tolist()]
+        arms = [[self._rank(row, where, state) for row in chosen] for state in (None, online, whole)]
+        return Arms(*arms)
+
+    def _rank(self, row: Row, where: Filter, state: FamilyState | None) -> float:
+        asked = Asked(row.searchable, row.vector, where, state, now_us())
+        pool = candidates(self._index, asked, CANARIES)
+        same = [pool.rows[position].text == row.text for position in pool.positions.tolist()]
+        return 1 / (1 + same.index(True)) if any(same) else 0.0
+
+
+def _ranks(told: Feedbacks, now: FamilyState | None, band: FamilyState) -> Arms:
+    """Reciprocal ranks of what was used, among the candidates as they were measured then."""
+    arms: Arms = Arms([], [], [])
+    for feedback, weight in weighed(told):
+        used = feedback.labels > 0
+        if weight and used.any() and not used.all():
+            for arm, weights in zip(arms, _weights(now, band), strict=True):
+                arm.append(_reciprocal(feedback, weights, used))  # type: ignore[attr-defined]
+    return arms
+
+
+def _weights(now: FamilyState | None, band: FamilyState) -> Iterator[Any]:
+    yield prior().values
+    yield prior().values if now is None else now.weights.values
+    yield band.weights.values
+
+
+def _reciprocal(feedback: Feedback, weights: Any, used: Any) -> float:
+    totals = feedback.signals @ weights
+    return 1 / (1 + int((totals > totals[used].max()).sum()))
+
+
+def _is_sound(state: FamilyState) -> bool:
+    mean = state.ranker.mean
+    return bool(np.isfinite(mean).all() and np.linalg.norm(mean) < OUTERMOST and np.isfinite(state.words.weights).all())
+
+
+def _named(family: Family) -> str:
+    return " / ".join(name for name in family if name) or "(no scope)"
+
+
+@contextmanager
+def sole_sleeper(root: Path) -> Iterator[None]:
+    """Be the only one who consolidates a file; `root` is the directory of its index.
+
+    Raises:
+        Busy: somebody else does.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "sleep.lock").open("a") as handle:
+        if not files.try_lock(handle.fileno()):
+            raise Busy(f"{root}: a sleep is under way already; wait for it, or stop that process")
+        try:
+            yield
+        finally:
+            files.unlock(handle.fileno())
+
+
+@contextmanager
+def _few_threads() -> Iterator[None]:
+    """One thread for torch meanwhile: the application has the other cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
