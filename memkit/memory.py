@@ -434,6 +434,7 @@ class Memory:
 
     def snapshot(self) -> FamilyState | None:
         """What feedback has taught this view's user and agent so far, as a value; None before any feedback."""
+        self._store.refresh()
         return self._fast.learned(self._scope, self._as_of)
 
     def branch(self, state: FamilyState | None) -> Memory:
