@@ -87,7 +87,8 @@ class Supervisor:
         wait = AGAIN[0]
         while not self._stopped.is_set():
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=_environment())  # noqa: S603
-            self._process.wait()
+            with self._process:
+                self._process.wait()
             self._stopped.wait(wait)
             wait = min(2 * wait, AGAIN[1])
 
