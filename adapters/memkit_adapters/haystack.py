@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import update_wrapper
 from pathlib import Path
 from threading import RLock
@@ -31,7 +31,7 @@ try:
     from haystack.utils import deserialize_callable, serialize_callable
     from haystack.utils.filters import document_matches_filter
 
-    from memkit_adapters._haystack_filters import Translated, translate
+    from memkit_adapters._haystack_filters import translate
 except ImportError as error:
     raise missing("haystack", error) from error
 
@@ -116,9 +116,7 @@ class MemkitDocumentStore:
         Raises:
             FilterError: a malformed filter, or a value that cannot be compared.
         """
-        chosen = self._translated(filters)
-        found = [self._document(item) for item in everything(self.memory, chosen.where)]
-        return found if chosen.exact else [document for document in found if _matches(filters, document)]
+        return [self._document(item) for item in everything(self.memory, self._where(filters))]
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Write documents together. Returns how many; NONE is FAIL.
@@ -171,10 +169,7 @@ class MemkitDocumentStore:
 
     def search(self, query: str, filters: Filters | None = None, top_k: int = 10) -> list[Document]:
         """The documents that fit a query best, best first, with scores in [0, 1]."""
-        chosen = self._translated(filters)
-        where = chosen.where
-        if not chosen.exact:
-            where = {"id": {"in": [self._item_id(document.id) for document in self.filter_documents(filters)]}}
+        where = self._where(filters)
         return [self._document(hit, hit.score) for hit in self.memory.search(query, limit=top_k, where=where)]
 
     # what is in the metadata
@@ -233,13 +228,16 @@ class MemkitDocumentStore:
 
     # between documents and items
 
-    def _translated(self, filters: Filters | None) -> Translated:
-        chosen = translate(filters, self._item_id)
+    def _where(self, filters: Filters | None) -> dict[str, Any]:
+        where = translate(filters, self._item_id, self._matching)
         try:
-            self.memory.list(chosen.where, limit=1)
+            self.memory.list(where, limit=1)
         except InvalidFilter as error:
             raise FilterError(str(error)) from error
-        return chosen
+        return where
+
+    def _matching(self, condition: Mapping[str, Any]) -> list[str]:
+        return [item.id for item in everything(self.memory) if _matches(condition, self._document(item))]
 
     def _item_id(self, document_id: str) -> str:
         """Documents are named by their content, and an item's id belongs to one scope: so the scope is part of it."""
@@ -271,9 +269,9 @@ def _kind(document: Document) -> str:
     return "document without text" if document.blob is None else document.blob.mime_type or "binary document"
 
 
-def _matches(filters: Filters | None, document: Document) -> bool:
+def _matches(condition: Mapping[str, Any], document: Document) -> bool:
     try:
-        return document_matches_filter(filters or {}, document)
+        return document_matches_filter(dict(condition), document)
     except TypeError as error:
         raise FilterError(f"document {document.id!r} holds a value that cannot be compared ({error})") from error
 
