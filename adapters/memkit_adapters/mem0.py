@@ -14,56 +14,44 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-import os
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import update_wrapper
 from itertools import islice
-from pathlib import Path
 from threading import RLock
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import memkit
 from memkit import Item
-from memkit.errors import InvalidFilter, InvalidInput, ItemNotFound
-from memkit.ingest import Draft, check_metadata, drafts, message, moment
+from memkit.errors import InvalidFilter, InvalidInput
+from memkit.ingest import Draft, check_metadata
 from memkit_adapters._listing import everything
+from memkit_adapters._mem0_arguments import (
+    PROCEDURAL,
+    SCOPES,
+    MemoryNotFound,
+    ValidationError,
+    as_messages,
+    check_count,
+    check_threshold,
+    completed,
+    file_of,
+    no_scope,
+    procedure,
+    scope_name,
+    some_scope,
+    spoken,
+    to_day,
+    without_identity,
+)
 from memkit_adapters._mem0_facts import LLM, facts
 from memkit_adapters._mem0_filters import translate
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Found = dict[str, list[dict[str, Any]]]
-PROCEDURAL = "procedural_memory"
-SCOPES = ("user_id", "agent_id", "run_id")
 PROMOTED = ("actor_id", "role", "attributed_to", "expiration_date")  # in metadata here, beside it in Mem0's dicts
-logger = logging.getLogger(__name__)
-
-
-class ValidationError(InvalidInput):
-    """Mem0's error of the same name, with its fields.
-
-    Attributes:
-        error_code: "VALIDATION_001" no scope, "VALIDATION_002" memory_type, "VALIDATION_003" messages.
-    """
-
-    def __init__(
-        self, message: str, error_code: str, suggestion: str, details: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(f"{message} {suggestion}")
-        self.message, self.error_code, self.suggestion, self.details = (
-            message,
-            error_code,
-            suggestion,
-            dict(details or {}),
-        )
-
-
-class MemoryNotFound(ItemNotFound, ValueError):
-    """There is no memory of this id; a ValueError, as in Mem0."""
 
 
 class _Unset:
@@ -92,7 +80,7 @@ class Memory:
         llm: LLM | None = None,
         reranker: Any | None = None,
     ) -> None:
-        self.memory = config if isinstance(config, memkit.Memory) else memkit.Memory(_path(config), embedder=embedder)
+        self.memory = config if isinstance(config, memkit.Memory) else memkit.Memory(file_of(config), embedder=embedder)
         self._llm = llm
         self._reranker = reranker
         self._lock = RLock()
@@ -134,24 +122,24 @@ class Memory:
         Raises:
             ValidationError: no scope, or an unknown memory_type or type of messages. CallableFailed: the `llm` failed.
         """
-        scope = _some_scope(user_id, agent_id, run_id)
-        given = _without_identity(metadata or {})
+        scope = some_scope(user_id, agent_id, run_id)
+        given = without_identity(metadata or {})
         if expiration_date is not None:
-            given["expiration_date"] = _day(expiration_date)
+            given["expiration_date"] = to_day(expiration_date)
         stamp = given.pop("created_at", None) if timestamp is None else timestamp
         check_metadata(given)
         if memory_type not in (None, PROCEDURAL):
             raise ValidationError(
                 f"Invalid 'memory_type' {memory_type!r}.", "VALIDATION_002", f"Pass {PROCEDURAL!r} or leave it out."
             )
-        said = _said(_listed(messages))
+        said = spoken(as_messages(messages))
         if memory_type == PROCEDURAL:
-            entries = [_procedure(said, self._llm, prompt)] if said else []
+            entries = [procedure(said, self._llm, prompt)] if said else []
         elif infer and self._llm is not None:
             entries = self._new_facts(said, scope, prompt)
         else:
             entries = said
-        entries = [_completed(entry, given, stamp, scope) for entry in entries]
+        entries = [completed(entry, given, stamp, scope) for entry in entries]
         return {"results": [_added(item) for item in self.memory.add_drafts(entries)]}
 
     def _new_facts(self, said: list[Draft], scope: dict[str, str], prompt: str | None) -> list[Draft]:
@@ -177,10 +165,10 @@ class Memory:
             raise InvalidInput("At least one of text, metadata, or expiration_date must be provided.")
         with self._lock:
             there = self._there(memory_id)
-            merged = {**there.metadata, **_without_identity(metadata or {})}
+            merged = {**there.metadata, **without_identity(metadata or {})}
             if expiration_date is not _UNSET:
                 merged.pop("expiration_date", None)
-                merged |= {} if expiration_date is None else {"expiration_date": _day(expiration_date)}
+                merged |= {} if expiration_date is None else {"expiration_date": to_day(expiration_date)}
             self.memory.update(memory_id, text, merged)
         return {"message": "Memory updated successfully!"}
 
@@ -194,7 +182,7 @@ class Memory:
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, str]:
         """End every memory of a scope. Raises ValidationError, a ValueError, without one."""
-        self.memory.delete_where({}, **_some_scope(user_id, agent_id, run_id))
+        self.memory.delete_where({}, **some_scope(user_id, agent_id, run_id))
         return {"message": "Memories deleted successfully!"}
 
     def reset(self) -> None:
@@ -212,31 +200,32 @@ class Memory:
         self,
         *,
         filters: Mapping[str, Any] | None = None,
-        top_k: int = 20,
+        top_k: int | None = None,
         show_expired: bool = False,
         limit: int | None = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
     ) -> Found:
-        """The memories of a scope that match, oldest first: {"results": [dict, ...]}, `top_k` at most.
+        """The memories of a scope that match, oldest first: {"results": [dict, ...]}.
 
-        `user_id`, `agent_id`, `run_id` and `limit` are Mem0 1.x; `filters` and `top_k` are 2.x.
+        `filters` and `top_k` (20) are Mem0 2.x; `user_id`, `agent_id`, `run_id` and `limit` (100) are 1.x.
 
         Raises:
             ValidationError, InvalidFilter: no scope, or an operator that there is not; both are ValueErrors.
         """
-        top_k = _count(limit if limit is not None else top_k)
+        old = _is_old_call(limit, user_id, agent_id, run_id)
+        at_most = check_count(_first(limit, top_k, 100 if old else 20))
         where = self._where(filters, user_id, agent_id, run_id, show_expired)
-        return {"results": [_shown(item) for item in islice(everything(self.memory, where), top_k)]}
+        return {"results": [_shown(item) for item in islice(everything(self.memory, where), at_most)]}
 
     def search(
         self,
         query: str,
         *,
-        top_k: int = 20,
+        top_k: int | None = None,
         filters: Mapping[str, Any] | None = None,
-        threshold: float | None = 0.1,
+        threshold: float | None = None,
         rerank: bool = False,
         explain: bool = False,
         show_expired: bool = False,
@@ -248,7 +237,8 @@ class Memory:
         """The memories of a scope that fit a query best, best first: {"results": [dict with "score", ...]}.
 
         Args:
-            threshold: the least score, in [0, 1]; None or 0: none.
+            top_k: how many at most; default, as in Mem0: 20, and 100 for a call in the style of 1.x.
+            threshold: the least score, in [0, 1]; default, as in Mem0: 0.1, and none for a call in the style of 1.x.
             explain: put what the score is made from into "score_details".
             limit, user_id, agent_id, run_id: Mem0 1.x; `filters` and `top_k` are 2.x.
 
@@ -256,14 +246,16 @@ class Memory:
             InvalidInput, ValidationError, InvalidFilter: an empty query, no scope, an operator that there is not, a
             threshold or top_k out of range; all are ValueErrors.
         """
-        least, top_k = _threshold(threshold), _count(limit if limit is not None else top_k)
+        old = _is_old_call(limit, user_id, agent_id, run_id)
+        least = check_threshold(_first(threshold, 0 if old else 0.1))
+        at_most = check_count(_first(limit, top_k, 100 if old else 20))
         where = self._where(filters, user_id, agent_id, run_id, show_expired)
         if not isinstance(query, str) or not query.strip():
             raise InvalidInput(f"query={query!r:.60}: cannot be empty; ask with some words")
-        if not top_k:
+        if not at_most:
             return {"results": []}
         chosen = self._reranker if rerank else None
-        hits = self.memory.search(query.strip(), limit=top_k, where=where, explain=explain, rerank=chosen)
+        hits = self.memory.search(query.strip(), limit=at_most, where=where, explain=explain, rerank=chosen)
         found = [
             {**_shown(hit), "score": hit.score, **({"score_details": hit.signals} if explain else {})}
             for hit in hits
@@ -324,9 +316,9 @@ class Memory:
         wanted = {**(filters or {}), **{name: value for name, value in named.items() if value is not None}}
         for name in SCOPES:
             if isinstance(wanted.get(name), str | int) and wanted[name] != "*":
-                wanted[name] = _scope_name(wanted[name], name)
+                wanted[name] = scope_name(wanted[name], name)
         if not any(wanted.get(name) for name in SCOPES):
-            raise _no_scope("filters={'user_id': 'ana'}")
+            raise no_scope("filters={'user_id': 'ana'}")
         bound = {name: wanted[name] for name in SCOPES if isinstance(wanted.get(name), str) and wanted[name] != "*"}
         where = translate(wanted, self.memory.scope(**bound))
         today = datetime.now(UTC).date().isoformat()
@@ -375,116 +367,13 @@ class AsyncMemory:
         await asyncio.to_thread(self.close)
 
 
-# what callers pass
+def _is_old_call(*arguments: object) -> bool:
+    """Whether it is a call of Mem0 1.x, which has other defaults."""
+    return any(argument is not None for argument in arguments)
 
 
-def _path(config: Any) -> Path:
-    """The file that a path or a config of Mem0 means; its directory is made."""
-    if isinstance(config, str | Path):
-        return Path(config)
-    given = config.model_dump() if hasattr(config, "model_dump") else dict(config or {})
-    store = (given.get("vector_store") or {}).get("config") or {}
-    store = store.model_dump() if hasattr(store, "model_dump") else store
-    home = os.environ.get("MEM0_DIR") or Path.home() / ".mem0"
-    path = Path(store.get("path") or home) / f"{store.get('collection_name') or 'memory'}.mem"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _scope_name(value: Any, name: str) -> str:
-    text = str(value).strip()
-    if not text or any(map(str.isspace, text)):
-        raise InvalidInput(f"Invalid {name} {value!r}: it must be a word, not empty and without whitespace")
-    return text
-
-
-def _no_scope(example: str) -> ValidationError:
-    names = "At least one of 'user_id', 'agent_id', or 'run_id' must be provided."
-    return ValidationError(names, "VALIDATION_001", f"Pass one, such as {example}.")
-
-
-def _some_scope(user_id: Any, agent_id: Any, run_id: Any) -> dict[str, str]:
-    given = zip(SCOPES, (user_id, agent_id, run_id), strict=True)
-    scope = {name: _scope_name(value, name) for name, value in given if value is not None}
-    if not scope:
-        raise _no_scope("user_id='ana'")
-    return scope
-
-
-def _without_identity(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata cannot say whose a memory is: only the scope arguments do."""
-    taken = [name for name in (*SCOPES, "actor_id") if name in metadata]
-    if taken:
-        logger.warning("ignoring metadata %s: identity fields cannot be set through metadata", ", ".join(taken))
-    return {key: value for key, value in metadata.items() if key not in taken}
-
-
-def _day(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.date().isoformat()
-    try:
-        return (value if isinstance(value, date) else date.fromisoformat(value)).isoformat()
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"expiration_date={value!r:.60} must be a valid date in YYYY-MM-DD format") from error
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidInput(f"top_k={value!r}: must be a non-negative integer")
-    return value
-
-
-def _threshold(value: Any) -> float:
-    least = 0.0 if value is None else value
-    if not isinstance(least, int | float) or not 0 <= least <= 1:
-        raise InvalidInput(f"threshold={value!r}: must be a number between 0 and 1")
-    return least
-
-
-def _listed(messages: Any) -> list[Any]:
-    if isinstance(messages, str):
-        return [{"role": "user", "content": messages}]
-    if isinstance(messages, Mapping):
-        return [messages]
-    if not isinstance(messages, list):
-        kind = type(messages).__name__
-        raise ValidationError(
-            f"messages must be str, dict, or list[dict], got {kind}.",
-            "VALIDATION_003",
-            "Convert the input to one of these.",
-            {"provided_type": kind},
-        )
-    return messages
-
-
-def _said(messages: list[Any]) -> list[Draft]:
-    """Messages with a role and words, those of the system left out. Who speaks becomes `actor_id`."""
-    found = []
-    for one in messages:
-        if not isinstance(one, Mapping) or one.get("role") is None or one.get("content") is None:
-            logger.warning("skipping a message without role or content: %.80r", one)
-        elif one["role"] != "system" and (draft := message(one)) is not None:
-            labels = {"actor_id" if key == "name" else key: value for key, value in draft.metadata.items()}
-            found.append(replace(draft, id=None, metadata=labels))
-    return found
-
-
-def _procedure(said: list[Draft], llm: LLM | None, prompt: str | None) -> Draft:
-    """A conversation as one memory."""
-    text = "\n".join(f"{one.metadata['role']}: {one.text}" for one in said)
-    if llm is not None:
-        task = prompt or "Sum up what was done, step by step, with every result, so that the work can be continued."
-        text = drafts(llm(f"{task}\n\n{text}"))[0].text
-    return Draft(text, metadata={"memory_type": PROCEDURAL})
-
-
-def _completed(entry: Draft, metadata: dict[str, Any], stamp: Any, scope: dict[str, str]) -> Draft:
-    when = entry.occurred_at if stamp is None else moment(stamp, "timestamp")
-    owner: dict[str, Any] = scope
-    return replace(entry, metadata={**metadata, **entry.metadata}, occurred_at=when, created_at=when, **owner)
-
-
-# what they get back
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
 
 
 def _added(item: Item) -> dict[str, Any]:

@@ -183,6 +183,15 @@ def test_calls_of_mem0_1_are_taken(ours):
     assert ours.search("tea", user_id="ana", filters={"n": 3})["results"][0]["memory"] == "tea 3"
 
 
+def test_each_style_has_its_defaults(ours):
+    ours.memory.add([f"tea {number}" for number in range(150)], user_id="ana")
+    assert len(ours.get_all(user_id="ana")["results"]) == len(ours.search("tea", user_id="ana")["results"]) == 100
+    assert len(ours.get_all(filters=ANA)["results"]) == len(ours.search("tea", filters=ANA)["results"]) == 20
+    ours.memory.add("nothing of the kind", user_id="bo")
+    assert len(ours.search("tea", user_id="bo")["results"]) == 1
+    assert ours.search("tea", filters={"user_id": "bo"}, threshold=1)["results"] == []
+
+
 @pytest.mark.parametrize(
     ("filters", "wanted"),
     [
