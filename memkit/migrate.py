@@ -163,7 +163,10 @@ def _mem0_record(record: Any, name: str, place: str) -> Draft | Problem:
 
 def _qdrant(path: Path) -> Found:
     """Points of a local Qdrant store, through its own client, which knows its format."""
-    client = _library("qdrant_client", path, "or pass a JSON dump of get_all()").QdrantClient(path=str(path))
+    inside = next((one for one in (path, *sorted(path.iterdir())) if (one / "collection").is_dir()), None)
+    if inside is None:  # the client would make a store there
+        raise InvalidInput(f"{path} holds no local Qdrant store; pass its directory, or a JSON dump of get_all()")
+    client = _library("qdrant_client", path, "or pass a JSON dump of get_all()").QdrantClient(path=str(inside))
     try:
         names = [one.name for one in client.get_collections().collections]
         for name in sorted(one for one in names if not one.endswith("_entities") and one != "mem0migrations"):

@@ -126,6 +126,15 @@ def test_the_directory_of_mem0s_store_gives_the_same(mem0, memory, tmp_path):
     assert of_memkit(memory) == wanted
 
 
+def test_the_directory_around_mem0s_store_does_too_and_no_other_is_touched(mem0, tmp_path):
+    mem0.vector_store.client.close()
+    assert len(list(read("mem0", tmp_path / "mem0"))) == 30
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InvalidInput, match="holds no local Qdrant store"):
+        list(read("mem0", tmp_path / "other"))
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 def test_a_dump_of_get_all_gives_the_same(mem0, memory, tmp_path):
     for name in ("ana@example.org", "bo"):
         dump = tmp_path / f"{name}.json"

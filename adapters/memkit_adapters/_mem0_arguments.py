@@ -43,16 +43,23 @@ class MemoryNotFound(ItemNotFound, ValueError):
 
 
 def file_of(config: Any) -> Path:
-    """The file that a path or a config of Mem0 means; its directory is made."""
+    """The file that a path or a config of Mem0 means; the directory that a config names is made.
+
+    A path in a config that ends in `.mem` is the file itself.
+    """
     if isinstance(config, str | Path):
         return Path(config)
-    given = config.model_dump() if hasattr(config, "model_dump") else dict(config or {})
-    store = (given.get("vector_store") or {}).get("config") or {}
-    store = store.model_dump() if hasattr(store, "model_dump") else store
-    home = os.environ.get("MEM0_DIR") or Path.home() / ".mem0"
-    path = Path(store.get("path") or home) / f"{store.get('collection_name') or 'memory'}.mem"
+    store = _at(_at(config, "vector_store"), "config")
+    path = Path(_at(store, "path") or os.environ.get("MEM0_DIR") or Path.home() / ".mem0")
+    if path.suffix != ".mem":
+        path = path / f"{_at(store, 'collection_name') or 'memory'}.mem"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _at(config: Any, name: str) -> Any:
+    """A value in a config of Mem0, which may be a dict, a pydantic model, or missing."""
+    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
 
 
 def scope_name(value: Any, name: str) -> str:

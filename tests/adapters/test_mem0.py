@@ -8,7 +8,9 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from mem0_support import real_memory
+
+from mem0_support import real_memory  # isort: skip: sets what mem0 reads when it is imported
+from mem0.configs.base import MemoryConfig
 from support import embed
 
 import memkit
@@ -333,6 +335,14 @@ def test_a_config_of_mem0_says_where_the_file_is(tmp_path):
     assert (tmp_path / "q" / "work.mem").exists()
     with Memory(config, embedder=embed) as again:
         assert len(again.get_all(filters=ANA)["results"]) == 1
+
+
+def test_a_config_object_and_the_path_of_a_file_are_taken_too(tmp_path):
+    config = MemoryConfig(vector_store={"provider": "qdrant", "config": {"path": str(tmp_path / "q")}})
+    for given, file in ((config, "q/mem0.mem"), ({"vector_store": {"config": {"path": tmp_path / "x.mem"}}}, "x.mem")):
+        with Memory(given, embedder=embed) as ours:
+            ours.add("tea", **ANA)
+        assert (tmp_path / file).is_file()
 
 
 def test_without_a_config_the_file_is_where_mem0_has_its_own(tmp_path, monkeypatch):

@@ -89,6 +89,13 @@ async def test_the_prompt_and_the_answer_are_remembered_with_their_roles(memory)
     ]
 
 
+async def test_a_streamed_run_is_remembered_too(memory):
+    agent = Agent(TestModel(custom_output_text="Noted."), capabilities=[MemkitMemory(memory, tools=False)])
+    async with agent.run_stream("I like tea") as stream:
+        await stream.get_output()
+    assert [item.text for item in memory.list().items] == ["I like tea", "Noted."]
+
+
 async def test_a_typed_answer_is_remembered_as_json(memory):
     class City(BaseModel):
         name: str
