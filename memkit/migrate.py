@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sqlite3
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -234,6 +235,7 @@ def _memvid(path: Path) -> Found:
     The SDK has the bytes of parts only. Of a short text it gives a preview, and of one in between what its index of
     words holds, in which every line break is a space.
     """
+    os.environ.setdefault("MEMVID_TELEMETRY", "0")  # it reports home otherwise
     sdk = _library("memvid_sdk", path, "or pass its texts as JSON lines to `memkit add --from`")
     try:
         with closing(sdk.use("basic", str(path), read_only=True)) as source:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from memkit.errors import InvalidInput, ItemNotFound
-from memkit.ingest import Draft, drafts, message, moment
-from memkit_adapters._mem0_facts import LLM
+from memkit.ingest import Draft, check_text, message, moment
+from memkit_adapters._mem0_facts import LLM, ask
 
 PROCEDURAL = "procedural_memory"
 SCOPES = ("user_id", "agent_id", "run_id")
@@ -175,8 +175,8 @@ def procedure(said: list[Draft], llm: LLM | None, prompt: str | None) -> Draft:
     text = "\n".join(f"{one.metadata['role']}: {one.text}" for one in said)
     if llm is not None:
         task = prompt or "Sum up what was done, step by step, with every result, so that the work can be continued."
-        text = drafts(llm(f"{task}\n\n{text}"))[0].text
-    return Draft(text, metadata={"memory_type": PROCEDURAL})
+        text = ask(llm, f"{task}\n\n{text}")
+    return Draft(check_text(text), metadata={"memory_type": PROCEDURAL})
 
 
 def completed(entry: Draft, metadata: dict[str, Any], stamp: Any, scope: dict[str, str]) -> Draft:

@@ -26,17 +26,28 @@ def facts(llm: LLM, said: Sequence[Draft], more: str | None) -> list[str]:
         CallableFailed: it raised, or answered with something else than JSON of facts.
     """
     lines = "\n".join(f"{one.metadata.get('actor_id') or one.metadata.get('role')}: {one.text}" for one in said)
-    prompt = "\n\n".join(part for part in (TASK, more, lines) if part)
-    try:
-        answer = llm(prompt)
-    except Exception as error:
-        raise CallableFailed(f"llm raised {error!r:.200}; nothing was added") from error
+    answer = ask(llm, "\n\n".join(part for part in (TASK, more, lines) if part))
     return [text.strip() for text in _read(answer) if text.strip()]
 
 
-def _read(answer: Any) -> list[str]:
+def ask(llm: LLM, prompt: str) -> str:
+    """What `llm` answers.
+
+    Raises:
+        CallableFailed: it raised, or answered with something else than text.
+    """
+    try:
+        answer: Any = llm(prompt)
+    except Exception as error:
+        raise CallableFailed(f"llm raised {error!r:.200}; nothing was added") from error
+    if not isinstance(answer, str) or not answer.strip():
+        raise CallableFailed(f"llm answered {answer!r:.200}; it must answer with some text")
+    return answer
+
+
+def _read(answer: str) -> list[str]:
     """The texts of {"facts": [...]} (Mem0 1.x), {"memory": [{"text": …}]} (2.x), or of a bare list."""
-    found = _JSON.search(answer) if isinstance(answer, str) else None
+    found = _JSON.search(answer)
     try:
         value = json.loads(found.group()) if found else None
     except ValueError as error:

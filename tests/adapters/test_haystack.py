@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from haystack import Document, Pipeline
+from haystack.components.writers import DocumentWriter
 from haystack.core.errors import SerializationError
 from haystack.dataclasses import ByteStream, SparseEmbedding
 from haystack.document_stores.errors import DuplicateDocumentError
@@ -304,6 +305,12 @@ def test_a_pipeline_is_saved_loaded_and_finds_what_an_earlier_one_wrote(tmp_path
     assert [document.content for document in found] == ["green tea"]
     assert 0 < found[0].score <= 1
     again.get_component("memory").document_store.close()
+
+
+def test_haystacks_own_writer_writes_into_it(document_store):
+    written = DocumentWriter(document_store, policy=DuplicatePolicy.OVERWRITE).run([Document(content="tea")])
+    assert written == {"documents_written": 1}
+    assert document_store.count_documents() == 1
 
 
 async def test_filters_of_the_retriever_are_replaced_or_merged(tmp_path):

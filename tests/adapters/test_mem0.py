@@ -277,6 +277,15 @@ def test_a_procedure_is_one_memory(ours):
     assert ours.get(found[0]["id"])["metadata"] == {"memory_type": "procedural_memory"}
 
 
+def test_a_procedure_is_summed_up_by_the_model(tmp_path):
+    answers = iter(["Asked for tea; noted.", " "])
+    with Memory(tmp_path / "a.mem", embedder=embed, llm=lambda prompt: next(answers)) as ours:
+        found = ours.add(SAID, agent_id="bot", memory_type="procedural_memory")["results"]
+        assert [one["memory"] for one in found] == ["Asked for tea; noted."]
+        with pytest.raises(CallableFailed):
+            ours.add(SAID, agent_id="bot", memory_type="procedural_memory")
+
+
 def test_messages_without_words_are_skipped(ours):
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
     parts = {"role": "user", "content": [{"type": "text", "text": "tea"}]}
