@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from memkit import __version__, cli_file, cli_slow
+from memkit import __version__, cli_file, cli_import, cli_slow
 from memkit import cli_render as out
 from memkit.cli_options import (
     Agent,
@@ -329,5 +329,6 @@ def stats(file: File, *, user: User = None, agent: Agent = None, run: Run = None
         out.show_stats(found)
 
 
+app.command("import", cls=out.Verb)(cli_import.import_)
 for verb in (*cli_slow.VERBS, *cli_file.VERBS):
     app.command(cls=out.Verb)(verb)

@@ -36,7 +36,8 @@ _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-s
 @dataclass(frozen=True, slots=True)
 class Draft:
     """An item before it is written. Without an id it gets one; without a time it happened now; without a surprise it is
-    rated by the items before it."""
+    rated by the items before it. `created_at` and `updated_at` say when another store recorded it; default: now.
+    """
 
     text: str
     id: str | None = None
@@ -46,6 +47,8 @@ class Draft:
     agent_id: str | None = None
     run_id: str | None = None
     surprise: float | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,8 @@ def _same(entry: Draft, row: Row) -> bool:
 
 def _new_row(entry: Draft, current: Row | None, vector: Vector) -> Row:
     moment = now_us()
-    occurred = to_us(entry.occurred_at) if entry.occurred_at else current.occurred_us if current else moment
+    created = current.created_us if current else to_us(entry.created_at) if entry.created_at else moment
+    occurred = to_us(entry.occurred_at) if entry.occurred_at else current.occurred_us if current else created
     return Row(
         id=entry.id or new_id(),
         text=entry.text,
@@ -223,8 +224,8 @@ def _new_row(entry: Draft, current: Row | None, vector: Vector) -> Row:
         run_id=entry.run_id,
         metadata=dict(entry.metadata),
         occurred_us=occurred,
-        created_us=current.created_us if current else moment,
-        updated_us=moment,
+        created_us=created,
+        updated_us=to_us(entry.updated_at) if entry.updated_at else moment if current else created,
         surprise=entry.surprise,
     )
 

@@ -1,0 +1,345 @@
+"""memkit in Haystack: a document store, and a retriever that searches it with words and meaning.
+
+A document is an item: `content` is its text, `meta` its metadata; what else it carries (an embedding, a blob, its
+score) is kept beside them and given back, but not searched. The memory embeds texts itself, so that a pipeline needs no
+embedder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import update_wrapper
+from pathlib import Path
+from threading import RLock
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from memkit import Item, Memory
+from memkit.errors import InvalidFilter
+from memkit.ingest import Draft, check_metadata, check_text
+from memkit.writing import check_id
+from memkit_adapters._guard import missing
+from memkit_adapters._listing import everything
+
+try:
+    from haystack import Document, component, default_from_dict, default_to_dict
+    from haystack.core.errors import SerializationError
+    from haystack.document_stores.errors import DuplicateDocumentError
+    from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_filter_policy
+    from haystack.errors import FilterError
+    from haystack.utils import deserialize_callable, serialize_callable
+    from haystack.utils.filters import document_matches_filter
+
+    from memkit_adapters._haystack_filters import translate
+except ImportError as error:
+    raise missing("haystack", error) from error
+
+Filters = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+REST = "haystack"  # the metadata key of what a document carries beside content and meta
+
+
+def _in_thread(
+    method: Callable[Concatenate[MemkitDocumentStore, P], T],
+) -> Callable[Concatenate[MemkitDocumentStore, P], Coroutine[Any, Any, T]]:
+    async def call(self: MemkitDocumentStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(method, self, *args, **kwargs)
+
+    update_wrapper(call, method)
+    call.__name__ = f"{method.__name__}_async"
+    return call
+
+
+class MemkitDocumentStore:
+    """A Haystack document store in a .mem file.
+
+    Args:
+        memory: the path of the file, or a memory that is open already.
+        embedder: for a path: a function `list[str] -> (n, d)`; default: memkit's own. To be saved with a pipeline, it
+            must be importable by name.
+        user_id, agent_id, run_id: the store sees and changes this scope alone. Equal documents of two scopes are two.
+    """
+
+    def __init__(
+        self,
+        memory: Memory | str | Path,
+        *,
+        embedder: Callable[[list[str]], Any] | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        self._path = None if isinstance(memory, Memory) else str(memory)
+        self._embedder = embedder
+        self._scope = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
+        opened = memory if isinstance(memory, Memory) else Memory(memory, embedder=embedder)
+        self.memory = opened.scope(**self._scope)
+        bound = {name: value for name, value in self._scope.items() if value is not None}
+        self._prefix = f"{json.dumps(bound, ensure_ascii=False)} " if bound else ""
+        self._lock = RLock()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The store as a dictionary, for saving a pipeline.
+
+        Raises:
+            SerializationError: it was made from an open memory, or its embedder has no importable name.
+        """
+        if self._path is None:
+            raise SerializationError("this store was made from an open Memory; make it from the path to save it")
+        embedder = None if self._embedder is None else serialize_callable(self._embedder)
+        return default_to_dict(self, memory=self._path, embedder=embedder, **self._scope)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> MemkitDocumentStore:
+        """The store that `to_dict` described."""
+        given = dict(data["init_parameters"])
+        if given.get("embedder"):
+            given["embedder"] = deserialize_callable(given["embedder"])
+        store: MemkitDocumentStore = default_from_dict(cls, {**data, "init_parameters": given})
+        return store
+
+    def close(self) -> None:
+        """Close the file, also when the store was made from an open memory."""
+        self.memory.close()
+
+    # documents
+
+    def count_documents(self) -> int:
+        """How many documents there are."""
+        return self.memory.stats().items
+
+    def filter_documents(self, filters: Filters | None = None) -> list[Document]:
+        """The documents that match, in the order in which they were first written; all without a filter.
+
+        Raises:
+            FilterError: a malformed filter, or a value that cannot be compared.
+        """
+        return [self._document(item) for item in everything(self.memory, self._where(filters))]
+
+    def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
+        """Write documents together. Returns how many; NONE is FAIL.
+
+        Raises:
+            ValueError: not a list of documents, or metadata that is not JSON; nothing is written.
+            DuplicateDocumentError: with FAIL, one is there already; nothing is written.
+        """
+        if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
+            raise ValueError(f"documents={documents!r:.80}; pass a list of haystack Documents")
+        with self._lock:
+            fresh = documents if policy is DuplicatePolicy.OVERWRITE else self._fresh(documents, policy)
+            self.memory.add_drafts([self._draft(one) for one in fresh])
+        return len(fresh)
+
+    def _fresh(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
+        there = {item.id for item in self._with_ids(one.id for one in documents)}
+        fresh: dict[str, Document] = {}
+        for document in documents:
+            if self._item_id(document.id) not in there and document.id not in fresh:
+                fresh[document.id] = document
+            elif policy is not DuplicatePolicy.SKIP:
+                raise DuplicateDocumentError(
+                    f"document {document.id!r} is there already; write with DuplicatePolicy.SKIP or OVERWRITE"
+                )
+        return list(fresh.values())
+
+    def delete_documents(self, document_ids: list[str]) -> None:
+        """End the documents with these ids; others than those that exist are ignored."""
+        self.memory.delete([item.id for item in self._with_ids(document_ids)])
+
+    def delete_all_documents(self, recreate_index: bool = False) -> None:
+        """End every document of this store's scope; with `recreate_index`, erase them physically, with all history."""
+        self.memory.delete([item.id for item in everything(self.memory)])
+        if recreate_index:
+            self.memory.erase({"position": {"gte": 0}}, reason="delete_all_documents")
+
+    def delete_by_filter(self, filters: Filters) -> int:
+        """End the documents that match. Returns how many."""
+        return self.memory.delete([self._item_id(document.id) for document in self.filter_documents(filters)])
+
+    def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
+        """Merge `meta` into that of the documents that match, in one write. Returns how many."""
+        with self._lock:
+            found = self.filter_documents(filters)
+            for document in found:
+                document.meta.update(meta)
+            self.memory.add_drafts([self._draft(document) for document in found])
+        return len(found)
+
+    def search(self, query: str, filters: Filters | None = None, top_k: int = 10) -> list[Document]:
+        """The documents that fit a query best, best first, with scores in [0, 1]."""
+        where = self._where(filters)
+        return [self._document(hit, hit.score) for hit in self.memory.search(query, limit=top_k, where=where)]
+
+    # what is in the metadata
+
+    def count_documents_by_filter(self, filters: Filters) -> int:
+        """How many documents match."""
+        return len(self.filter_documents(filters))
+
+    def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
+        """How many values each field has among the documents that match."""
+        found = self.filter_documents(filters)
+        return {_field(name): len(_values(found, name)) for name in metadata_fields}
+
+    def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
+        """The fields that occur, each with the type of its values: boolean, int, float or keyword."""
+        names = {bool: "boolean", int: "int", float: "float"}
+        pairs = [pair for document in self.filter_documents() for pair in document.meta.items()]
+        return {name: {"type": names.get(type(value), "keyword")} for name, value in pairs if value is not None}
+
+    def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
+        """The least and greatest value of a field; None of both where it has no values, or some without an order."""
+        values = _values(self.filter_documents(), metadata_field)
+        try:
+            return {"min": min(values, default=None), "max": max(values, default=None)}
+        except TypeError:
+            return {"min": None, "max": None}
+
+    def get_metadata_field_unique_values(
+        self,
+        metadata_field: str,
+        search_term: str | None = None,
+        from_: int = 0,
+        size: int = 10,
+        filters: Filters | None = None,
+    ) -> tuple[list[Any], int]:
+        """A page of a field's values, sorted as text, and how many there are; `search_term` is a part, in any case."""
+        values = _values(self.filter_documents(filters), metadata_field)
+        chosen = [value for value in values if (search_term or "").lower() in str(value).lower()]
+        return sorted(chosen, key=lambda value: (str(value), type(value).__name__))[from_ : from_ + size], len(chosen)
+
+    # the same, awaited
+
+    count_documents_async = _in_thread(count_documents)
+    filter_documents_async = _in_thread(filter_documents)
+    write_documents_async = _in_thread(write_documents)
+    delete_documents_async = _in_thread(delete_documents)
+    delete_all_documents_async = _in_thread(delete_all_documents)
+    delete_by_filter_async = _in_thread(delete_by_filter)
+    update_by_filter_async = _in_thread(update_by_filter)
+    search_async = _in_thread(search)
+    count_documents_by_filter_async = _in_thread(count_documents_by_filter)
+    count_unique_metadata_by_filter_async = _in_thread(count_unique_metadata_by_filter)
+    get_metadata_fields_info_async = _in_thread(get_metadata_fields_info)
+    get_metadata_field_min_max_async = _in_thread(get_metadata_field_min_max)
+    get_metadata_field_unique_values_async = _in_thread(get_metadata_field_unique_values)
+
+    # between documents and items
+
+    def _where(self, filters: Filters | None) -> dict[str, Any]:
+        where = translate(filters, self._item_id, self._matching)
+        try:
+            self.memory.list(where, limit=1)
+        except InvalidFilter as error:
+            raise FilterError(str(error)) from error
+        return where
+
+    def _matching(self, condition: Mapping[str, Any]) -> list[str]:
+        return [item.id for item in everything(self.memory) if _matches(condition, self._document(item))]
+
+    def _item_id(self, document_id: str) -> str:
+        """Documents are named by their content, and an item's id belongs to one scope: so the scope is part of it."""
+        return f"{self._prefix}{document_id}"
+
+    def _with_ids(self, document_ids: Iterable[str]) -> Iterable[Item]:
+        return everything(self.memory, {"id": {"in": [self._item_id(one) for one in document_ids]}})
+
+    def _draft(self, document: Document) -> Draft:
+        fields = document.to_dict(flatten=False)
+        rest = {name: value for name, value in fields.items() if name not in ("id", "content", "meta") and value}
+        text = document.content or ""
+        if not text.strip():
+            rest["content"] = document.content
+        check_metadata(metadata := {**document.meta, REST: rest}, f"meta of document {document.id!r}")
+        check_text(text := text if text.strip() else f"[{_kind(document)}]", f"content of document {document.id!r}")
+        scope: dict[str, Any] = self._scope
+        return Draft(text, id=check_id(self._item_id(document.id)), metadata=metadata, **scope)
+
+    def _document(self, item: Item, score: float | None = None) -> Document:
+        meta = dict(item.metadata)
+        rest = {"content": item.text, **meta.pop(REST, {})}
+        fields = {**rest, "id": item.id.removeprefix(self._prefix), "meta": meta}
+        return Document.from_dict(fields if score is None else {**fields, "score": score})
+
+
+def _kind(document: Document) -> str:
+    """What stands for the text of a document that has none."""
+    return "document without text" if document.blob is None else document.blob.mime_type or "binary document"
+
+
+def _matches(condition: Mapping[str, Any], document: Document) -> bool:
+    try:
+        return document_matches_filter(dict(condition), document)
+    except TypeError as error:
+        raise FilterError(f"document {document.id!r} holds a value that cannot be compared ({error})") from error
+
+
+def _field(name: str) -> str:
+    return name.removeprefix("meta.")
+
+
+def _values(documents: list[Document], name: str) -> list[Any]:
+    """The different values of a field; 1, 1.0, "1" and True are four."""
+    values = [document.meta.get(_field(name)) for document in documents]
+    return list({(type(v), json.dumps(v, sort_keys=True)): v for v in values if v is not None}.values())
+
+
+@component
+class MemkitRetriever:
+    """Finds the documents of a `MemkitDocumentStore` that fit a query, by words and meaning together.
+
+    Args:
+        filters: of Haystack; `filter_policy` says whether those given to `run` replace them or are merged with them.
+        top_k: how many documents at most.
+    """
+
+    def __init__(
+        self,
+        document_store: MemkitDocumentStore,
+        *,
+        filters: Filters | None = None,
+        top_k: int = 10,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+    ) -> None:
+        self.document_store = document_store
+        self.filters = filters
+        self.top_k = top_k
+        self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as a dictionary, for saving a pipeline.
+
+        To load it again, Haystack wants `Pipeline.loads(text, allowed_modules=["memkit_adapters.haystack"])`.
+        """
+        return default_to_dict(
+            self,
+            document_store=self.document_store.to_dict(),
+            filters=self.filters,
+            top_k=self.top_k,
+            filter_policy=self.filter_policy.value,
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> MemkitRetriever:
+        """The component that `to_dict` described."""
+        given = dict(data["init_parameters"])
+        if isinstance(given["document_store"], dict):
+            given["document_store"] = MemkitDocumentStore.from_dict(given["document_store"])
+        retriever: MemkitRetriever = default_from_dict(cls, {**data, "init_parameters": given})
+        return retriever
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, filters: Filters | None = None, top_k: int | None = None) -> dict[str, list[Document]]:
+        """Returns {"documents": the best, best first}."""
+        chosen = apply_filter_policy(self.filter_policy, self.filters, filters)
+        return {"documents": self.document_store.search(query, chosen, top_k or self.top_k)}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, filters: Filters | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """As `run`, without blocking the event loop."""
+        chosen = apply_filter_policy(self.filter_policy, self.filters, filters)
+        return {"documents": await self.document_store.search_async(query, chosen, top_k or self.top_k)}
