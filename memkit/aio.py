@@ -117,6 +117,7 @@ class AsyncMemory:
     delete = _awaited(Memory.delete)
     delete_where = _awaited(Memory.delete_where)
     get = _awaited(Memory.get)
+    get_many = _awaited(Memory.get_many)
     list = _awaited(Memory.list)
     history = _awaited(Memory.history)
     search = _awaited(Memory.search)

@@ -14,7 +14,7 @@ from memkit.fast.tier import FastTier
 from memkit.items import Hit, Recall
 from memkit.packing import Order, pack
 from memkit.ranking import Mode
-from memkit.recall import RERANKED, Asked, Pool, candidates, expanded, fused, hits, reranked, single
+from memkit.recall import RERANKED, Asked, Pool, candidates, collapsed, expanded, fused, hits, reranked, single
 from memkit.vectors import FileVectors
 from memkit.writing import check_id
 from memkit_storage.errors import InvalidInput, ItemNotFound
@@ -44,9 +44,31 @@ class Finder:
         self._as_of = as_of
 
     def search(
+        self,
+        queries: list[str],
+        where: Filter,
+        scope: Scope,
+        *,
+        limit: int,
+        mode: Mode,
+        explain: bool,
+        rerank: Any,
+        distinct: str | None,
+    ) -> list[Hit]:
+        """The best items, best first; of those with the same value of the metadata key `distinct` only the best."""
+        wide = limit
+        while True:
+            found = self._best(queries, where, scope, limit=wide, mode=mode, explain=explain, rerank=rerank)
+            if distinct is None:
+                return found
+            kept = collapsed(found, distinct)
+            if len(kept) >= limit or len(found) < wide:
+                return kept[:limit]
+            wide *= 4
+
+    def _best(
         self, queries: list[str], where: Filter, scope: Scope, *, limit: int, mode: Mode, explain: bool, rerank: Any
     ) -> list[Hit]:
-        """The best items, best first."""
         if mode != "hybrid":
             vector = None if mode == "text" else self._vector(queries[0])
             return single(self._index, queries[0], vector, limit=limit, where=where, mode=mode)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 Mode = Literal["hybrid", "vector", "text"]
 Progress = Callable[[int, int], None]
 Items = list[Item]  # `list` is a method here
+MaybeItems = list[Item | None]
 Hits = list[Hit]
 Changes = list[Change]
 Ids = list[str]
@@ -267,6 +268,13 @@ class Memory:
         row = self._store.get(check_id(id), self._as_of)
         return _item(row) if row is not None and self._filter(None).matches(row) else None
 
+    def get_many(self, ids: Sequence[str]) -> MaybeItems:
+        """Items in the order of their ids; None for each id that names none in this view. Raises as `get`."""
+        self._store.refresh()
+        allowed = self._filter(None)
+        rows = (self._store.get(check_id(id_), self._as_of) for id_ in ids)
+        return [_item(row) if row is not None and allowed.matches(row) else None for row in rows]
+
     def list(
         self,
         where: Where | None = None,
@@ -309,6 +317,7 @@ class Memory:
         mode: Mode = "hybrid",
         explain: bool = False,
         rerank: Any | None = None,
+        distinct: str | None = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
@@ -320,6 +329,8 @@ class Memory:
             mode: "hybrid" weighs every signal (`memkit.signals`), "text" is BM25 alone, "vector" cosine alone.
             explain: put the weight of every signal into `Hit.signals` beside it.
             rerank: callable (query, texts) -> a number each, or a CrossEncoder, that orders the best hits anew.
+            distinct: a metadata key: of the items with the same value of it, only the best is a hit. So a thing may
+                have several vectors: an item for each field, chunk or wording, with that value in common.
 
         Raises:
             InvalidInput, InvalidFilter: an empty query, an unknown mode or operator.
@@ -335,6 +346,7 @@ class Memory:
             mode=mode,
             explain=explain,
             rerank=rerank,
+            distinct=distinct,
         )
 
     def recall(

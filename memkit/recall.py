@@ -188,6 +188,15 @@ def single(index: Index, query: str, vector: Vector | None, *, limit: int, where
     return [Hit.from_row(rows[one.position], score=one.score, signals=one.signals) for one in known]
 
 
+def collapsed(found: Sequence[Hit], key: str) -> list[Hit]:
+    """The best hit of each value that a metadata key has; hits without the key, each for itself."""
+    kept: dict[Any, Hit] = {}
+    for hit in found:
+        value = hit.metadata.get(key)
+        kept.setdefault(hit.id if value is None else (key, repr(value)), hit)
+    return list(kept.values())
+
+
 def reranked(query: str, found: list[Hit], rerank: Any) -> list[Hit]:
     """Hits in the order that a reranker gives them; its number becomes the signal `rerank`.
 

@@ -11,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {
+    "langgraph_store.py": ("nothing about that yet", "told before", "allergic to peanuts"),
+    "create_agent_store.py": ("nothing yet", "noted", "allergic to peanuts"),
+    "langmem_tools.py": ("nothing yet", "known", "allergic to peanuts"),
+    "deepagents_store.py": ("nothing yet", "earlier", "allergic to peanuts"),
     "haystack_pipeline.py": ("0 notes", "2 notes", "The spare key hangs behind the kitchen door."),
     "mem0_drop_in.py": ("0 memories", "2 memories", "allergic to peanuts"),
     "pydantic_ai_agent.py": ("told", "I remember", "allergic to peanuts"),

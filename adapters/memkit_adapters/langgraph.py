@@ -1,0 +1,282 @@
+"""memkit in LangGraph: a `BaseStore`, for `compile(store=...)`, `create_agent(store=...)`, deepagents and langmem.
+
+An item of the store is an item of the memory: its namespace, key and value stand in the metadata, so that every other
+verb finds it, too. Of several indexed fields each is an item of its own that says `of` which it is (`distinct="of"`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from memkit import Hit, Memory
+from memkit import Item as Remembered
+from memkit.errors import InvalidInput
+from memkit.ingest import Draft, check_metadata, check_text
+from memkit_adapters._guard import missing
+from memkit_adapters._langgraph_filters import matches, selected
+from memkit_adapters._listing import everything
+
+try:
+    from langgraph.store.base import (
+        BaseStore,
+        GetOp,
+        IndexConfig,
+        Item,
+        ListNamespacesOp,
+        Op,
+        PutOp,
+        Result,
+        SearchItem,
+        SearchOp,
+        TTLConfig,
+        ensure_embeddings,
+        get_text_at_path,
+        validate_op_namespace,
+    )
+    from langgraph.store.base.batch import AsyncBatchedBaseStore
+except ImportError as error:
+    raise missing("langgraph", error) from error
+
+Address = tuple[tuple[str, ...], str]
+EVERYTHING: IndexConfig = {"fields": ["$"]}
+
+
+class MemkitStore(BaseStore):
+    """Long-term memory of LangGraph agents in a .mem file. Thread-safe.
+
+    Args:
+        memory: a memory, or a view of it.
+        index: LangGraph's; its `embed` belongs to the memory: see `open`. Default: the whole value is indexed with the
+            memory's embedder. None: searches filter, and do not rank.
+        ttl: LangGraph's: minutes that items live, and whether reading them lengthens that.
+
+    Example:
+        >>> store = MemkitStore(Memory("agent.mem"))
+        >>> graph = builder.compile(store=store)
+    """
+
+    supports_ttl = True
+
+    def __init__(self, memory: Memory, *, index: IndexConfig | None = EVERYTHING, ttl: TTLConfig | None = None) -> None:
+        self.memory, self.index_config, self.ttl_config = memory, index, ttl
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: Any, *, index: IndexConfig | None = EVERYTHING, ttl: TTLConfig | None = None) -> MemkitStore:
+        """The store in a file, which is made if there is none; `index["embed"]` makes its vectors if it is given."""
+        embed = (index or {}).get("embed")
+        memory = Memory(path, embedder=None if embed is None else ensure_embeddings(embed))
+        return cls(memory, index=index, ttl=ttl)
+
+    def close(self) -> None:
+        """Close the memory."""
+        self.memory.close()
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Answer what is asked, then write what is put: of several puts of one key, the last."""
+        asked = list(ops)
+        for op in asked:
+            validate_op_namespace(op)
+        puts = {(op.namespace, op.key): op for op in asked if isinstance(op, PutOp)}
+        with self._lock:
+            results = [self._answer(op) for op in asked]
+            if puts:
+                self._write(list(puts.values()))
+        return results
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """As `batch`, in a thread."""
+        return await asyncio.to_thread(self.batch, list(ops))
+
+    def _answer(self, op: Op) -> Result:
+        if isinstance(op, GetOp):
+            return self._get(op)
+        if isinstance(op, SearchOp):
+            return self._search(op)
+        if isinstance(op, ListNamespacesOp):
+            return selected(op, {_address(item)[0] for item in self._items({})})
+        return None
+
+    # reading
+
+    def _get(self, op: GetOp) -> Item | None:
+        found = self.memory.get(_id((op.namespace, op.key)))
+        if found is None or _expired(found):
+            return None
+        self._refresh([found], op.refresh_ttl)
+        return Item(**_shown(found))
+
+    def _search(self, op: SearchOp) -> list[SearchItem]:
+        wanted = op.offset + op.limit
+        ranked = bool(op.query) and self.index_config is not None
+        scored = dict(self._ranked(op, wanted)) if ranked else {}
+        chosen = [item for item in self.memory.get_many(list(scored)) if item is not None]
+        if len(chosen) < wanted:
+            rest = (item for item in self._items(_within(op)) if not (ranked and _indexed(item)))
+            unranked = [item for item in rest if self._passes(op, item)]
+            chosen += sorted(unranked, key=lambda item: item.updated_at, reverse=True)
+        chosen = chosen[op.offset : wanted]
+        self._refresh(chosen, op.refresh_ttl)
+        return [SearchItem(**_shown(item), score=scored.get(item.id)) for item in chosen]
+
+    def _ranked(self, op: SearchOp, wanted: int) -> Iterator[tuple[str, float]]:
+        """Ids and cosines of the items that fit best, each by its best field."""
+        limit, found = wanted, list[tuple[str, float]]()
+        where = {**_within(op), "indexed": {"ne": False}}
+        while len(found) < wanted:
+            hits = self.memory.search(op.query or "", limit=limit, mode="vector", where=where, distinct="of")
+            mains = self.memory.get_many([_main(hit) for hit in hits])
+            pairs = zip(hits, mains, strict=True)
+            found = [(main.id, hit.signals["meaning"]) for hit, main in pairs if main and self._current(op, hit, main)]
+            if len(hits) < limit:
+                break
+            limit *= 4
+        yield from found[:wanted]
+
+    def _current(self, op: SearchOp, hit: Hit, main: Remembered) -> bool:
+        return hit.metadata.get("part", 0) <= main.metadata.get("parts", 0) and self._passes(op, main)
+
+    def _passes(self, op: SearchOp, item: Remembered) -> bool:
+        namespace, _ = _address(item)
+        inside = namespace[: len(op.namespace_prefix)] == tuple(op.namespace_prefix)
+        return inside and not _expired(item) and matches(_value(item), op.filter or {})
+
+    def _items(self, where: dict[str, Any]) -> Iterator[Remembered]:
+        """The items of the store, without the parts of their fields."""
+        kept = {"key": {"exists": True}, "part": {"exists": False}}
+        return (item for item in everything(self.memory, {**where, **kept}) if not _expired(item))
+
+    # writing
+
+    def _write(self, puts: Sequence[PutOp]) -> None:
+        """All of them in one transaction; then the fields that are indexed no more end."""
+        names = [_id((op.namespace, op.key)) for op in puts]
+        before = self.memory.get_many(names)
+        drafts = [draft for op in puts if op.value is not None for draft in self._drafts(op)]
+        self.memory.add_drafts(drafts)
+        written = {draft.id for draft in drafts}
+        known = [part for item in before if item is not None for part in _parts(item)]
+        ended = [id_ for id_ in known if id_ not in written]
+        if ended:
+            self.memory.delete(ended)
+
+    def _drafts(self, op: PutOp) -> Iterator[Draft]:
+        id_, value = _id((op.namespace, op.key)), dict(op.value or {})
+        texts = list(self._texts(op, value)) or [json.dumps(value, ensure_ascii=False)]
+        common = {"namespace": list(op.namespace), "of": id_, **({} if self._is_indexed(op) else {"indexed": False})}
+        about = {"key": op.key, "parts": len(texts) - 1, **_kept(value), **_lifetime(op.ttl)}
+        yield Draft(check_text(texts[0]), id=id_, metadata=_checked({**common, **about}))
+        for part, text in enumerate(texts[1:], 1):
+            yield Draft(check_text(text), id=f"{id_}#{part}", metadata={**common, "part": part})
+
+    def _is_indexed(self, op: PutOp) -> bool:
+        return self.index_config is not None and op.index is not False and any(self._texts(op, dict(op.value or {})))
+
+    def _texts(self, op: PutOp, value: dict[str, Any]) -> Iterator[str]:
+        """What is indexed of a value, each to be found by itself."""
+        if op.index is False or self.index_config is None:
+            return
+        for path in op.index or self.index_config.get("fields") or ["$"]:
+            yield from (text for text in get_text_at_path(value, path) if text.strip())
+
+    # time to live
+
+    def _refresh(self, items: Iterable[Remembered], asked: bool) -> None:
+        if not asked or not (self.ttl_config or {}).get("refresh_on_read", True):
+            return
+        for item in items:
+            if "ttl" in item.metadata:
+                with suppress(KeyError):  # ended meanwhile
+                    self.memory.update(item.id, metadata={**item.metadata, **_lifetime(item.metadata["ttl"])})
+
+    def sweep_ttl(self) -> int:
+        """Delete what has expired; it is not found any more in any case. Returns how many items."""
+        with self._lock:
+            gone = list(everything(self.memory, {"expires": {"lte": time.time()}, "part": {"exists": False}}))
+            if gone:
+                self.memory.delete([id_ for item in gone for id_ in _parts(item)])
+        return len(gone)
+
+
+class AsyncMemkitStore(AsyncBatchedBaseStore):
+    """`MemkitStore` for asyncio: operations of one turn of the loop are written together. Arguments as there."""
+
+    supports_ttl = True
+
+    def __init__(self, memory: Memory, *, index: IndexConfig | None = EVERYTHING, ttl: TTLConfig | None = None) -> None:
+        super().__init__()
+        self.store = MemkitStore(memory, index=index, ttl=ttl)
+        self.index_config, self.ttl_config = index, ttl
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """As `MemkitStore.batch`, in a thread."""
+        return await self.store.abatch(ops)
+
+    async def sweep_ttl(self) -> int:
+        """As `MemkitStore.sweep_ttl`."""
+        return await asyncio.to_thread(self.store.sweep_ttl)
+
+
+def _id(address: Address) -> str:
+    """One string for a namespace and a key, whatever characters they have."""
+    return json.dumps([*address[0], address[1]], ensure_ascii=False)
+
+
+def _main(hit: Hit) -> str:
+    return str(hit.metadata.get("of") or hit.id)
+
+
+def _address(item: Remembered) -> Address:
+    return tuple(item.metadata["namespace"]), str(item.metadata["key"])
+
+
+def _indexed(item: Remembered) -> bool:
+    return item.metadata.get("indexed") is not False
+
+
+def _parts(item: Remembered) -> list[str]:
+    return [item.id, *(f"{item.id}#{part}" for part in range(1, item.metadata.get("parts", 0) + 1))]
+
+
+def _within(op: SearchOp) -> dict[str, Any]:
+    """What must hold of an item in a namespace: `where` has no prefixes of lists, so the rest is checked."""
+    return {"AND": [{"namespace": {"contains": label}} for label in op.namespace_prefix]} if op.namespace_prefix else {}
+
+
+def _kept(value: dict[str, Any]) -> dict[str, Any]:
+    """A value as metadata; one that metadata cannot hold (empty keys, huge numbers) as JSON."""
+    try:
+        check_metadata({"value": value})
+    except InvalidInput:
+        return {"json": json.dumps(value, ensure_ascii=False)}
+    return {"value": value}
+
+
+def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
+    check_metadata(metadata)
+    return metadata
+
+
+def _value(item: Remembered) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(item.metadata["json"]) if "json" in item.metadata else item.metadata["value"]
+    return value
+
+
+def _shown(item: Remembered) -> dict[str, Any]:
+    namespace, key = _address(item)
+    times = {"created_at": item.created_at, "updated_at": item.updated_at}
+    return {"namespace": namespace, "key": key, "value": _value(item), **times}
+
+
+def _lifetime(minutes: float | None) -> dict[str, float]:
+    return {} if minutes is None else {"ttl": float(minutes), "expires": time.time() + 60 * minutes}
+
+
+def _expired(item: Remembered) -> bool:
+    return bool(item.metadata.get("expires", float("inf")) <= time.time())

@@ -1,0 +1,151 @@
+"""memkit as LangGraph's store: what outside suites do not ask (`tests/conformance/run.py` runs those)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from langgraph.store.base import InvalidNamespaceError
+
+from memkit_adapters.langgraph import AsyncMemkitStore, MemkitStore
+
+ROOT = Path(__file__).parent.parent.parent
+ODD = ["a.b/c", "ana@example.org", "Ünïcødé ☕ \n", '"quoted" \\ #1', "k" * 1000, "*%_[]?"]
+
+
+@pytest.fixture
+def store(memory):
+    return MemkitStore(memory)
+
+
+def test_odd_keys_namespaces_and_values_come_back(store, open_memory):
+    value = {"n": 1, "f": 1.5, "none": None, "list": [1, {"x": []}], "e-mail": "ana@example.org", "": 1, "big": 1 << 70}
+    for key in ODD:
+        store.put(("users", key.replace(".", "·")), key, {**value, "key": key})
+    again = MemkitStore(open_memory())
+    for key in ODD:
+        found = again.get(("users", key.replace(".", "·")), key)
+        assert found.value == {**value, "key": key}
+        assert type(found.value["n"]) is int
+    assert len(again.search(("users",), limit=100)) == len(ODD)
+    with pytest.raises(InvalidNamespaceError, match="periods"):
+        store.put(("ana@example.org",), "x", {"a": 1})
+
+
+def test_each_field_is_found_by_itself_and_counts_once(memory):
+    store = MemkitStore(memory, index={"dims": 32, "fields": ["title", "notes[*]"]})
+    store.put(("n",), "one", {"title": "red boat", "notes": ["green garden", "old piano"]})
+    store.put(("n",), "two", {"title": "blue dog", "notes": []})
+    store.put(("n",), "hidden", {"title": "old piano"}, index=False)
+    found = store.search(("n",), query="old piano", limit=10)
+    assert [item.key for item in found] == ["one", "two", "hidden"]
+    assert found[0].score == pytest.approx(1.0, abs=1e-3)
+    assert found[2].score is None
+    store.put(("n",), "one", {"title": "red boat", "notes": []})
+    assert store.search(("n",), query="old piano", limit=1)[0].score < 0.9
+    store.delete(("n",), "one")
+    assert [item.key for item in store.search(("n",), query="boat")] == ["two", "hidden"]
+    assert memory.stats().items == 2
+
+
+def test_times_are_kept(store):
+    store.put(("n",), "k", {"a": 1})
+    first = store.get(("n",), "k")
+    store.put(("n",), "k", {"a": 2})
+    second = store.get(("n",), "k")
+    assert (second.created_at, second.value) == (first.created_at, {"a": 2})
+    assert second.updated_at > first.updated_at
+
+
+def test_what_has_expired_is_not_found_and_is_swept(memory):
+    store = MemkitStore(memory, ttl={"refresh_on_read": True, "default_ttl": None})
+    store.put(("n",), "gone", {"a": 1}, ttl=0.005)
+    store.put(("n",), "read", {"a": 2}, ttl=0.03)
+    store.put(("n",), "stays", {"a": 3})
+    time.sleep(1.0)
+    assert store.get(("n",), "read").value == {"a": 2}  # lives longer now
+    time.sleep(1.2)
+    assert {item.key for item in store.search(("n",))} == {"read", "stays"}
+    assert store.get(("n",), "gone") is None
+    assert store.sweep_ttl() == 1
+    assert memory.stats().items == 2
+
+
+def test_threads_and_a_loop_at_once_lose_nothing(memory):
+    store = MemkitStore(memory)
+
+    def write(name):
+        for i in range(20):
+            store.put((name,), str(i), {"text": f"{name} {i}"})
+
+    async def also():
+        other = AsyncMemkitStore(memory)
+        await asyncio.gather(*(other.aput(("loop",), str(i), {"text": f"loop {i}"}) for i in range(20)))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    asyncio.run(also())
+    for thread in threads:
+        thread.join()
+    assert [len(store.search((name,), limit=50)) for name in ("one", "two", "loop")] == [20, 20, 20]
+    assert memory.verify().ok
+
+
+def test_a_batch_that_fails_writes_nothing(store, memory):
+    from langgraph.store.base import PutOp
+
+    with pytest.raises(InvalidNamespaceError):
+        store.batch([PutOp(("n",), "good", {"a": 1}), PutOp(("bad.label",), "x", {"a": 1})])
+    assert store.get(("n",), "good") is None
+    with pytest.raises(ValueError, match="Unsupported operator"):
+        store.put(("n",), "k", {"a": 1}) or store.search(("n",), filter={"a": {"$near": 1}})
+    assert memory.verify().ok
+
+
+def test_what_the_store_holds_is_found_by_every_other_verb(store, memory):
+    store.put(("users", "ana"), "food", {"text": "allergic to peanuts", "price": 3})
+    (hit,) = memory.search("peanuts", where={"value.price": {"gte": 3}})
+    assert (hit.metadata["namespace"], hit.metadata["key"]) == (["users", "ana"], "food")
+
+
+def test_a_migrated_langgraph_database_is_read_by_the_store(memory, tmp_path):
+    from langgraph.store.sqlite import SqliteStore
+
+    from memkit import migrate
+
+    with SqliteStore.from_conn_string(str(tmp_path / "old.sqlite")) as old:
+        old.setup()
+        old.put(("users", "ana"), "food", {"text": "allergic to peanuts"})
+        created = old.get(("users", "ana"), "food").created_at
+    migrate.into(memory, migrate.read("langgraph-sqlite", tmp_path / "old.sqlite"))
+    found = MemkitStore(memory).search(("users",), query="peanuts")[0]
+    assert (found.key, found.value) == ("food", {"text": "allergic to peanuts"})
+    assert found.created_at.replace(microsecond=0) == created.replace(tzinfo=found.created_at.tzinfo, microsecond=0)
+
+
+@pytest.mark.slow
+def test_a_real_model_remembers_across_restarts_and_keeps_users_apart(tmp_path):
+    from benchmarks.models import load
+
+    model, tokenizer = load("smollm2")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "storage", "adapters"))
+    env = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}
+
+    def say(user, text):
+        command = [sys.executable, str(ROOT / "examples" / "local_chat.py"), str(tmp_path / "model"), user, text]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    say("ana", "My dog is called Biscuit.")
+    assert "Biscuit" in say("ana", "What is my dog called?")
+    assert "Biscuit" not in say("bo", "What is my dog called?")
