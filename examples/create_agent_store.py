@@ -9,7 +9,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain.tools import ToolRuntime, tool
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, ToolCall
+from langchain_core.messages import AIMessage, HumanMessage, ToolCall
 
 from memkit import Memory
 from memkit_adapters.langgraph import MemkitStore
@@ -46,5 +46,5 @@ script = iter([*(AIMessage("", tool_calls=[call]) for call in calls), AIMessage(
 
 with Memory("create_agent.mem") as memory:
     agent = create_agent(Scripted(messages=script), tools=[look_up, note], store=MemkitStore(memory))
-    result = agent.invoke({"messages": [("user", "What can I eat?")]})
+    result = agent.invoke({"messages": [HumanMessage("What can I eat?")]})
     print([message.content for message in result["messages"] if message.type == "tool"])

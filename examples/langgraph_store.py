@@ -4,8 +4,9 @@ pip install "memkit-ai[langgraph]" langgraph
 python examples/langgraph_store.py
 """
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore
 
@@ -18,7 +19,7 @@ class Turn(TypedDict, total=False):
     answer: str
 
 
-def reply(turn: Turn, *, store: BaseStore) -> dict[str, Any]:
+def reply(turn: Turn, config: RunnableConfig, *, store: BaseStore) -> Turn:
     """Look up what bears on the question, and keep what was said."""
     known = store.search(("users", "ana"), query=turn["said"], limit=1)
     if not turn["said"].endswith("?"):
@@ -31,6 +32,6 @@ with Memory("langgraph.mem") as memory:
     graph.add_node("reply", reply)
     graph.add_edge(START, "reply")
     graph.add_edge("reply", END)
-    agent = graph.compile(store=MemkitStore(memory, index={"dims": 384, "fields": ["text"]}))  # type: ignore[typeddict-item]
+    agent = graph.compile(store=MemkitStore(memory, index={"dims": 384, "fields": ["text"]}))
     print("told before:", agent.invoke({"said": "which food must I avoid?"})["answer"])
     agent.invoke({"said": "I am allergic to peanuts."})

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from memkit import __version__, cli_file, cli_import, cli_slow
+from memkit import __version__, cli_file, cli_import, cli_serve, cli_slow
 from memkit import cli_render as out
 from memkit.cli_options import (
     Agent,
@@ -330,5 +330,6 @@ def stats(file: File, *, user: User = None, agent: Agent = None, run: Run = None
 
 
 app.command("import", cls=out.Verb)(cli_import.import_)
+app.command(cls=out.Verb)(cli_serve.mcp)
 for verb in (*cli_slow.VERBS, *cli_file.VERBS):
     app.command(cls=out.Verb)(verb)

@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {
+    "langchain_agent.py": ("nothing about that yet", "I remember", "allergic to peanuts"),
+    "langchain_rag.py": ("0 notes", "2 notes", "behind the kitchen door"),
+    "mcp_client.py": ("found: []", "found", "allergic to peanuts"),
     "langgraph_store.py": ("nothing about that yet", "told before", "allergic to peanuts"),
     "create_agent_store.py": ("nothing yet", "noted", "allergic to peanuts"),
     "langmem_tools.py": ("nothing yet", "known", "allergic to peanuts"),
