@@ -4,11 +4,10 @@ pip install "memkit-ai[langgraph]" langgraph
 python examples/langgraph_store.py
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
-from langgraph.store.base import BaseStore
+from langgraph.runtime import Runtime
 
 from memkit import Memory
 from memkit_adapters.langgraph import MemkitStore
@@ -19,17 +18,19 @@ class Turn(TypedDict, total=False):
     answer: str
 
 
-def reply(turn: Turn, config: RunnableConfig, *, store: BaseStore) -> Turn:
+def reply(turn: Turn, runtime: Runtime) -> Turn:
     """Look up what bears on the question, and keep what was said."""
-    known = store.search(("users", "ana"), query=turn["said"], limit=1)
+    assert runtime.store is not None
+    known = runtime.store.search(("users", "ana"), query=turn["said"], limit=1)
     if not turn["said"].endswith("?"):
-        store.put(("users", "ana"), turn["said"], {"text": turn["said"]})
+        runtime.store.put(("users", "ana"), turn["said"], {"text": turn["said"]})
     return {"answer": known[0].value["text"] if known else "I know nothing about that yet."}
 
 
 with Memory("langgraph.mem") as memory:
     graph = StateGraph(Turn)
-    graph.add_node("reply", reply)
+    node: Any = reply  # the types of LangGraph ask for a plain function of the state
+    graph.add_node("reply", node)
     graph.add_edge(START, "reply")
     graph.add_edge("reply", END)
     agent = graph.compile(store=MemkitStore(memory, index={"dims": 384, "fields": ["text"]}))
