@@ -18,7 +18,7 @@ import memkit
 from memkit.cli import app
 
 ROOT = Path(__file__).parent.parent
-VERBS = "add import search recall list get history update delete erase feedback export merge verify repair rebuild compact stats demo".split()
+VERBS = "add import search recall list get history update delete erase feedback export merge consolidate bands rollback mcp verify repair rebuild compact stats demo".split()
 
 
 @pytest.fixture
