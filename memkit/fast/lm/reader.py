@@ -148,7 +148,7 @@ class Reader:
         if rule is None:
             return state, rows
         (gradient,) = torch.autograd.grad(hidden, values, signal)
-        state = weights.write(state, gradient, lengths / self._chunk, self._fast.scale, rule)
+        state = rule.write(state, gradient, lengths / self._chunk, self._fast.scale)
         return state._replace(tokens=state.tokens + lengths), rows
 
     @contextmanager
