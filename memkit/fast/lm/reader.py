@@ -40,7 +40,7 @@ Surprise = npt.NDArray[np.float32]
 
 
 class FastWeights:
-    """Hooks that add what fast weights say to the maps they stand beside. While `values` is None they add nothing.
+    """Hooks that add what fast weights say to the maps they stand beside, and nothing until they are told to `say`.
 
     Args:
         model: whose upper MLPs get them. rank: directions of each.
@@ -49,7 +49,7 @@ class FastWeights:
     def __init__(self, model: nn.Module, rank: int) -> None:
         self.places = places(model)
         self.scale = torch.tensor([place.scale for place in self.places])
-        self.values: Tensor | None = None
+        self.said: tuple[Tensor, ...] | None = None  # (u, r, o) of each place
         self.rank = min(rank, *(min(place.keys, place.values) for place in self.places))
         with torch.inference_mode(False):  # what gradients pass through must not be made in it
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
@@ -64,6 +64,10 @@ class FastWeights:
         """Nothing read, on the model's device."""
         return weights.start(users, len(self.places), self.rank, self.places[0].values, self._keys[-1].device)
 
+    def say(self, values: Tensor | None) -> None:
+        """From now on add what these fast weights (u, l, r, o) say; nothing, of None."""
+        self.said = None if values is None else values.unbind(1)  # whose gradient is one stack
+
     def install(self) -> None:
         """Put the hooks in."""
         for at, place in enumerate(self.places):
@@ -75,9 +79,9 @@ class FastWeights:
             self._hooks.pop().remove()
 
     def _added(self, at: int, x: Tensor, y: Tensor) -> Tensor:
-        if self.values is None:
+        if self.said is None:
             return y
-        return y + weights.read(x, self._keys[at].to(x), self.values[:, at].to(x.device)).to(y.dtype)
+        return y + weights.read(x, self._keys[at].to(x), self.said[at].to(x.device)).to(y.dtype)
 
 
 class _Window(NamedTuple):
@@ -153,11 +157,12 @@ class Reader:
 
     @contextmanager
     def _acting(self, values: Tensor | None) -> Iterator[None]:
-        before, self._fast.values = self._fast.values, values
+        before = self._fast.said
+        self._fast.say(values)
         try:
             yield
         finally:
-            self._fast.values = before
+            self._fast.said = before
 
     def _forward(self, inputs: Tensor, targets: Tensor, lengths: Tensor, learn: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The last hidden states (u, t, d) with their graph, surprise (u, t) of the targets, and dL/d(hidden)."""

@@ -1,8 +1,10 @@
 """Low-rank fast weights: what is written, and how it is read. Pure functions on an explicit state.
 
-A map y = W x of the model becomes y = W x + A K x. K, the keys, are fixed: rank orthonormal directions drawn from a
-seed. A, the fast weights, start at zero and are written after each chunk of tokens by a step against the gradient G
-of the loss of its next tokens, dL/dA: "dynamic evaluation" [K] within a small state.
+A map y = W x of the model becomes y = W x + A k, k = K x / rms(K x). K is fixed: rank orthonormal directions drawn from
+a seed. k, the key, has the same length for every token: what is written for one acts on others as far as their cosine
+says, and the few tokens with huge activations neither lead the steps nor disturb text of another kind. A, the fast
+weights, start at zero and are written after each chunk of tokens by a step against the gradient G of the loss of its
+next tokens, dL/dA: "dynamic evaluation" [K] within a small state.
 
     M <- m M + G                                   momentum: the surprise of Titans [T], eq. 9, on a chunk
     A <- (1 - r f) A - lr f s orthogonal(M)        retention towards the start, which is zero; f: fullness of the chunk
@@ -25,6 +27,8 @@ import torch
 from torch import Tensor
 
 from memkit.fast.hope.m3 import orthogonal
+
+TINY = 1e-12  # mean square of a key that says nothing
 
 
 class LMState(NamedTuple):
@@ -56,10 +60,10 @@ class Rule(NamedTuple):
         retention: what a full chunk lets go. limit: of the norm of A in a layer, over s and the root of the rank.
     """
 
-    rate: float = 0.01
+    rate: float = 0.006
     momentum: float = 0.5
     retention: float = 1e-4
-    limit: float = 1.0
+    limit: float = 0.1
 
     def write(self, state: LMState, gradient: Tensor, fullness: Tensor, scale: Tensor) -> LMState:
         """The state after a chunk.
@@ -103,6 +107,7 @@ def keys(dims: int, rank: int, seed: int) -> Tensor:
 
 
 def read(x: Tensor, k: Tensor, a: Tensor) -> Tensor:
-    """A K x: what fast weights a (u, r, o) add for inputs x (b, t, dims); rows of one user stand together."""
+    """What fast weights a (u, r, o) add for inputs x (b, t, dims); rows of one user stand together."""
     rows = a.to(x.dtype).repeat_interleave(len(x) // len(a), dim=0) if len(a) < len(x) else a.to(x.dtype)
-    return (x @ k) @ rows
+    key = (x @ k).float()
+    return (key * (key.square().mean(-1, keepdim=True) + TINY).rsqrt()).to(x.dtype) @ rows
