@@ -89,7 +89,7 @@ def test_the_reading_table_has_a_row_a_system_and_compares_with_frozen():
     wanted = ["frozen", "2x", "anew", "retrieval", "attached", "slots"]
     table = reading.measure(tiny(), FIRST, rows, TEXT[:70], wanted)
     assert list(table) == [
-        "frozen", "frozen + slots", "frozen, window x 2", "attached", "attached + slots", "frozen, window anew",
+        "frozen", "frozen + slots", "attached", "attached + slots", "frozen, window x 2", "frozen, window anew",
         "frozen, window anew + retrieval of 192",
     ]  # fmt: skip
     assert table["attached"]["thirds"][0][2] < table["frozen"]["thirds"][0][2]

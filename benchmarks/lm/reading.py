@@ -31,7 +31,7 @@ from benchmarks.models import MODELS, load
 from memkit.fast.lm.attached import WINDOW
 from memkit.fast.lm.weights import Rule
 
-SYSTEMS = ("frozen", "2x", "4x", "anew", "retrieval", "in-place", "attached", "slots", "ablations")
+SYSTEMS = ("frozen", "attached", "2x", "4x", "in-place", "anew", "retrieval", "slots", "ablations")
 Table = dict[str, dict[str, Any]]
 
 
@@ -47,7 +47,8 @@ def measure(model: Any, first: int, rows: Sequence[Any], other: list[int], wante
             "bytes": outcome.size,
             "seconds": seconds,
         }
-        print(f"{name}: {seconds:.0f} s", file=sys.stderr)
+        last = ", ".join(f"{one[2]:.3f}" for one in table[name]["thirds"])
+        print(f"{name}: last third {last}; {seconds:.0f} s", file=sys.stderr, flush=True)
 
     for name, rule, more in _readings(wanted):
         began = time.perf_counter()
@@ -61,7 +62,11 @@ def measure(model: Any, first: int, rows: Sequence[Any], other: list[int], wante
             began = time.perf_counter()
             losses = [_last_third(model, first, row, budget) for row in tokens]
             title = "frozen, window anew" if not budget else f"frozen, window anew + retrieval of {WINDOW}"
-            table[title] = {"thirds": [[None, None, loss] for loss in losses], "after": [None] * len(losses), "bytes": 0}
+            table[title] = {
+                "thirds": [[None, None, loss] for loss in losses],
+                "after": [None] * len(losses),
+                "bytes": 0,
+            }
             table[title]["seconds"] = time.perf_counter() - began
     return table
 
@@ -69,10 +74,10 @@ def measure(model: Any, first: int, rows: Sequence[Any], other: list[int], wante
 def _readings(wanted: Sequence[str]) -> list[tuple[str, Any, dict[str, Any]]]:
     known: list[tuple[str, str, Any, dict[str, Any]]] = [
         ("frozen", "frozen", None, {}),
+        ("attached", "attached", Rule(), {}),
         ("2x", "frozen, window x 2", None, {"window": 2 * WINDOW}),
         ("4x", "frozen, window x 4", None, {"window": 4 * WINDOW}),
         ("in-place", "dynamic evaluation in place", RMS(), {"fast": Whole}),
-        ("attached", "attached", Rule(), {}),
     ]
     chosen = [(title, rule, more) for name, title, rule, more in known if name in wanted]
     ablations = [(f"attached, {name}", rule, more) for name, (rule, more) in ABLATIONS.items()]

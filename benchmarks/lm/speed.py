@@ -75,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     print(f"{options.model}, {options.tokens} tokens, {options.threads} thread(s): tokens/s\n")
-    print("| | prefill, one call | prefill in chunks | reading with memory | of one call | of chunks | MB | MB in file |")
+    print(
+        "| | prefill, one call | prefill in chunks | reading with memory | of one call | of chunks | MB | MB in file |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for dtype in options.dtypes:
         model, tokenizer = load(options.model, getattr(torch, dtype))

@@ -131,14 +131,13 @@ class AttachedLM:
         finally:
             self._ear.remove()
             self._fast.remove()
-            self._fast.say(None)
-            self._ear = None
+            self._fast.said, self._ear = None, None
             del self._plain._memkit_attached
             _compile_anew(self.model)
 
     def _show(self) -> None:
         """Let the hooks say what the state holds now."""
-        self._fast.say(self._state.weights if bool(self._state.tokens.any()) else None)
+        self._fast.said = self._state.weights.unbind(1) if bool(self._state.tokens.any()) else None
         _compile_anew(self.model)
 
     # reading

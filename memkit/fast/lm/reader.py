@@ -40,7 +40,7 @@ Surprise = npt.NDArray[np.float32]
 
 
 class FastWeights:
-    """Hooks that add what fast weights say to the maps they stand beside, and nothing until they are told to `say`.
+    """Hooks that add what fast weights say to the maps they stand beside, and nothing while `said` is None.
 
     Args:
         model: whose upper MLPs get them. rank: directions of each.
@@ -49,7 +49,7 @@ class FastWeights:
     def __init__(self, model: nn.Module, rank: int) -> None:
         self.places = places(model)
         self.scale = torch.tensor([place.scale for place in self.places])
-        self.said: tuple[Tensor, ...] | None = None  # (u, r, o) of each place
+        self.said: Sequence[Tensor] | None = None  # (u, r, o) of each place
         self.rank = min(rank, *(min(place.keys, place.values) for place in self.places))
         with torch.inference_mode(False):  # what gradients pass through must not be made in it
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
@@ -63,10 +63,6 @@ class FastWeights:
     def start(self, users: int) -> LMState:
         """Nothing read, on the model's device."""
         return weights.start(users, len(self.places), self.rank, self.places[0].values, self._keys[-1].device)
-
-    def say(self, values: Tensor | None) -> None:
-        """From now on add what these fast weights (u, l, r, o) say; nothing, of None."""
-        self.said = None if values is None else values.unbind(1)  # whose gradient is one stack
 
     def install(self) -> None:
         """Put the hooks in."""
@@ -145,20 +141,19 @@ class Reader:
         lengths = torch.tensor([len(row) for row in targets])
         inputs = [[token, *row[:-1]] if row else [] for token, row in zip(self._next, targets, strict=True)]
         self._next = [row[-1] if row else token for token, row in zip(self._next, targets, strict=True)]
-        values = state.weights.detach().clone().requires_grad_(rule is not None)
+        values = [one.clone().requires_grad_(rule is not None) for one in state.weights.detach().unbind(1)]
         with self._acting(values if rule is not None or bool(state.tokens.any()) else None):
             hidden, surprise, signal = self._forward(_padded(inputs), _padded(targets), lengths, rule is not None)
         rows = [surprise[row, :length].cpu().numpy() for row, length in enumerate(lengths.tolist())]
         if rule is None:
             return state, rows
-        (gradient,) = torch.autograd.grad(hidden, values, signal)
+        gradient = torch.stack(torch.autograd.grad(hidden, values, signal), dim=1)
         state = rule.write(state, gradient, lengths / self._chunk, self._fast.scale)
         return state._replace(tokens=state.tokens + lengths), rows
 
     @contextmanager
-    def _acting(self, values: Tensor | None) -> Iterator[None]:
-        before = self._fast.said
-        self._fast.say(values)
+    def _acting(self, values: Sequence[Tensor] | None) -> Iterator[None]:
+        before, self._fast.said = self._fast.said, values
         try:
             yield
         finally:
