@@ -320,7 +320,7 @@ def test_a_real_model_reads_the_shipped_conversation_better_with_memory_than_fro
         frozen = lm.read(text, learn=False).surprise
         learning = lm.read(text).surprise
         later = len(frozen) // 2
-        assert learning[later:].mean() < 0.98 * frozen[later:].mean()
+        assert learning[later:].mean() < 0.99 * frozen[later:].mean()
         assert abs(learning[:64] - frozen[:64]).max() < 1e-3  # scored before learned
 
 
