@@ -12,7 +12,8 @@ from lm_support import Bytes, tiny
 
 from benchmarks.lm import facts, reading, speed
 from benchmarks.lm.streams import Stream, retrieved, streams, thirds, unrelated
-from benchmarks.lm.systems import RMS, Plain, Slots, Whole, in_prompt, read
+from benchmarks.lm.systems import RMS, Fewer, Plain, Raw, Slots, Whole, in_prompt, read
+from memkit.fast.lm.reader import FastWeights
 from memkit.fast.lm.weights import Rule
 
 TEXT = list(b"the code of the blue door is 4711. " * 20)
@@ -61,6 +62,14 @@ def test_in_place_is_the_whole_map():
     place = model.model.layers[-1].mlp.down_proj.weight.numel()
     assert whole.size == 2 * 4 * 2 * place  # weights and mean squares of two layers in float32
     assert [len(one) for one in whole.surprise] == [len(TEXT), 100]
+
+
+@pytest.mark.parametrize("fast", [Raw, Fewer])
+def test_ablations_learn_in_their_own_way(fast):
+    model = tiny()
+    usual, other = (read(model, FIRST, [TEXT], [], Rule(), fast=one) for one in (FastWeights, fast))
+    assert other.surprise[0][:64] == pytest.approx(usual.surprise[0][:64], abs=1e-4)
+    assert other.surprise[0][-200:].mean() != pytest.approx(usual.surprise[0][-200:].mean(), abs=1e-3)
 
 
 def test_in_the_prompt_a_chunk_sees_the_window_and_what_was_retrieved():

@@ -81,6 +81,15 @@ class Raw(FastWeights):
         return y + ((x @ self._keys[at].to(x)) @ self.said[at].to(x.dtype)).to(y.dtype)
 
 
+class Fewer(FastWeights):
+    """In the upper two fifths of the layers, not the upper half."""
+
+    def __init__(self, model: nn.Module, rank: int) -> None:
+        super().__init__(model, rank)
+        skipped = max(1, len(self.places) // 5)
+        self.places, self._keys, self.scale = self.places[skipped:], self._keys[skipped:], self.scale[skipped:]
+
+
 def read(
     model: Any,
     first: int,
@@ -167,8 +176,9 @@ def hidden_states(model: Any) -> Iterator[list[Tensor]]:
 
 
 ABLATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "no momentum": (Rule(momentum=0.0), {}),
     "keys of any length, rate 0.01": (Rule(rate=0.01, limit=1.0), {"fast": Raw}),
+    "upper two fifths of the layers": (Rule(), {"fast": Fewer}),
+    "no momentum": (Rule(momentum=0.0), {}),
     "clipped SGD for the orthogonal step, rate 0.1": (Plain(0.1), {}),
     "RMS-normalised step, rate 1e-4": (RMS(1e-4), {}),
     "rank 32": (Rule(), {"rank": 32}),
