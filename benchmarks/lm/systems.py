@@ -108,7 +108,9 @@ def read(
         reader = Reader(model, beside, users=len(rows), window=window, chunk=CHUNK, first=first)
         state, surprise = reader.read(beside.start(len(rows)), rows, rule)
         reader.forget()
-        return Outcome(surprise, reader.read(state, [unrelated] * len(rows), None)[1], state.bytes_per_user if rule else 0)
+        return Outcome(
+            surprise, reader.read(state, [unrelated] * len(rows), None)[1], state.bytes_per_user if rule else 0
+        )
     finally:
         beside.remove()
 
