@@ -371,12 +371,15 @@ class Memory:
             max_tokens: hard limit of `recall.text`, by `count_tokens` or by an estimate on the safe side.
             order: "time" writes oldest first, "best" what fits best first.
             rerank: as in `search`. `expand`: makes further queries of one; raises CallableFailed when it fails.
-            into: an attached model that reads the text, so that it need not stand in the prompt (see `attach`).
+            into: an attached model that reads the text, so that it need not stand in the prompt (see `attach`); nothing
+                is read when recall abstained.
 
         `recall.abstained` is True when nothing in memory bears on the query; `recall.text` says so then. Raises as
-        `search`.
+        `search`, and InvalidInput when the model is attached to another file, or for a scope that this is not in.
         """
         check_budget(max_tokens)
+        if into is not None:
+            into.admit(self._store, self._bound(user_id, agent_id, run_id))
         recall = self._finder.recall(
             queries_of(query, "hybrid"),
             self._filter(where, user_id, agent_id, run_id),

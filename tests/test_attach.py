@@ -33,9 +33,10 @@ def test_reading_lowers_the_surprise_of_what_comes_again_and_leaves_the_model_as
     grads = [parameter.requires_grad for parameter in model.parameters()]
     with memory.attach(model, Bytes(), user_id="ana") as lm:
         assert torch.equal(logits(model), before)  # nothing read yet
+        frozen = lm.read(STORY * 3, learn=False)
         reading = lm.read(STORY * 3)
         assert reading.surprise.shape == (len(STORY * 3),)
-        assert reading.surprise[-200:].mean() < 0.95 * reading.surprise[:200].mean()
+        assert reading.surprise[-400:].mean() < frozen.surprise[-400:].mean() - 0.05
         assert not torch.equal(logits(model), before)
         lm.reset()
         assert torch.equal(logits(model), before)
@@ -249,6 +250,78 @@ def test_recall_is_read_into_the_state_instead_of_the_prompt(memory):
         recall = memory.recall("blue door", user_id="ana", into=lm)
         assert "4711" in recall.text
         assert int(lm.snapshot().tokens) == len(recall.text.encode())
+        narrower = memory.recall("blue door", user_id="ana", run_id="monday", into=lm)
+        assert narrower.abstained
+
+
+def test_a_recall_that_abstains_is_not_read(memory):
+    with memory.attach(tiny(), Bytes(), user_id="ana") as lm:
+        kept = lm.snapshot()
+        assert memory.recall("blue door", user_id="ana", into=lm).abstained
+        assert lm.snapshot() is kept
+
+
+def test_a_recall_of_what_is_not_the_users_own_is_refused(memory, open_memory):
+    memory.add("The blue door opens with 4711.", user_id="bo")
+    other = open_memory("b.mem")
+    other.add("The blue door opens with 4711.", user_id="ana")
+    with memory.attach(tiny(), Bytes(), user_id="ana") as lm:
+        kept = lm.snapshot()
+        for scope in ({"user_id": "bo"}, {}, {"run_id": "ana"}):
+            with pytest.raises(InvalidInput, match="attached for"):
+                memory.recall("blue door", into=lm, **scope)
+        with pytest.raises(InvalidInput, match="another memory"):
+            other.recall("blue door", user_id="ana", into=lm)
+        assert lm.snapshot() is kept
+    with (
+        memory.attach(tiny(), Bytes(), user_id=["ana", "bo"]) as both,
+        pytest.raises(InvalidInput, match="2 users"),
+    ):
+        memory.recall("blue door", user_id="ana", into=both)
+
+
+def test_a_model_attached_for_the_whole_file_reads_a_recall_of_any_scope(memory):
+    memory.add("The blue door opens with 4711.", user_id="ana")
+    with memory.attach(tiny(), Bytes()) as lm:
+        memory.recall("blue door", user_id="ana", into=lm)
+        assert int(lm.snapshot().tokens) > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_secret_read_for_one_user_never_reaches_another(memory, kind):
+    secret = "the code of the blue door is 4711. " * 12
+    model = tiny(kind)
+    before = logits(model)
+    asked = "the code of the blue door is 4711"
+    with memory.attach(model, Bytes(), user_id="ana") as lm:
+        untaught = lm.read(asked, learn=False).surprise
+        lm.read(secret)
+        taught = lm.read(asked, learn=False).surprise
+        assert abs(taught - untaught).max() > 0.1
+    with memory.attach(model, Bytes(), user_id="bo") as lm:
+        lm.listen = False
+        assert (lm.read(asked, learn=False).surprise == untaught).all()
+        assert torch.equal(logits(model), before)
+    with memory.attach(model, Bytes(), user_id=["ana", "bo"]) as both:
+        ana, bo = both.read([asked] * 2, learn=False)
+        assert abs(ana.surprise - untaught).max() > 0.1
+        assert bo.surprise == pytest.approx(untaught, abs=1e-3)
+        assert not both.snapshot().weights[1].any()
+
+
+@pytest.mark.slow
+def test_a_real_model_reads_the_shipped_conversation_better_with_memory_than_frozen(memory):
+    from benchmarks.lm.streams import shipped
+    from benchmarks.models import load
+
+    model, tokenizer = load("smollm2")
+    text = tokenizer.decode(tokenizer("\n".join(shipped()))["input_ids"][:1200])
+    with memory.attach(model, tokenizer, user_id="nora") as lm:
+        frozen = lm.read(text, learn=False).surprise
+        learning = lm.read(text).surprise
+        later = len(frozen) // 2
+        assert learning[later:].mean() < 0.99 * frozen[later:].mean()
+        assert abs(learning[:64] - frozen[:64]).max() < 1e-3  # scored before learned
 
 
 def test_wrong_use_is_named(memory):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from memkit.items import Item
     from memkit.memory import Memory
 
-RANK = 128
+RANK = 64
 WINDOW = 192  # tokens in view while reading
 CHUNK = 64  # tokens between writes
 SAVE_EVERY = 1 << 15  # tokens read
@@ -131,13 +131,13 @@ class AttachedLM:
         finally:
             self._ear.remove()
             self._fast.remove()
-            self._fast.values, self._ear = None, None
+            self._fast.said, self._ear = None, None
             del self._plain._memkit_attached
             _compile_anew(self.model)
 
     def _show(self) -> None:
         """Let the hooks say what the state holds now."""
-        self._fast.values = self._state.weights if bool(self._state.tokens.any()) else None
+        self._fast.said = self._state.weights.unbind(1) if bool(self._state.tokens.any()) else None
         _compile_anew(self.model)
 
     # reading
@@ -187,6 +187,20 @@ class AttachedLM:
             self._reader.look(view)
             self._show()
             raise
+
+    def admit(self, store: Store, scope: Mapping[str, str]) -> None:
+        """Let in what a scope of a file holds, where it is all of the one user's that this model is attached for.
+
+        Raises:
+            InvalidInput: another file, several users, or a scope that holds what is not that user's.
+        """
+        if store is not self._store:
+            raise InvalidInput("the model is attached to another memory file; recall from that one, or use lm.read")
+        if len(self._users) > 1:
+            raise InvalidInput(f"recall into {len(self._users)} users; attach one, or use lm.read with a text for each")
+        own = self._users[0].scope
+        if any(scope.get(name) != value for name, value in own.items()):
+            raise InvalidInput(f"a recall of {dict(scope)} into a model attached for {own}; recall in that scope")
 
     def _learn(self, rows: list[Tokens], learn: bool = True) -> list[Surprise]:
         if self._ear is None:

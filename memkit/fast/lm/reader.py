@@ -40,7 +40,7 @@ Surprise = npt.NDArray[np.float32]
 
 
 class FastWeights:
-    """Hooks that add what fast weights say to the maps they stand beside. While `values` is None they add nothing.
+    """Hooks that add what fast weights say to the maps they stand beside, and nothing while `said` is None.
 
     Args:
         model: whose upper MLPs get them. rank: directions of each.
@@ -49,7 +49,7 @@ class FastWeights:
     def __init__(self, model: nn.Module, rank: int) -> None:
         self.places = places(model)
         self.scale = torch.tensor([place.scale for place in self.places])
-        self.values: Tensor | None = None
+        self.said: Sequence[Tensor] | None = None  # (u, r, o) of each place
         self.rank = min(rank, *(min(place.keys, place.values) for place in self.places))
         with torch.inference_mode(False):  # what gradients pass through must not be made in it
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
@@ -75,9 +75,9 @@ class FastWeights:
             self._hooks.pop().remove()
 
     def _added(self, at: int, x: Tensor, y: Tensor) -> Tensor:
-        if self.values is None:
+        if self.said is None:
             return y
-        return y + weights.read(x, self._keys[at].to(x), self.values[:, at].to(x.device)).to(y.dtype)
+        return y + weights.read(x, self._keys[at].to(x), self.said[at].to(x.device)).to(y.dtype)
 
 
 class _Window(NamedTuple):
@@ -141,23 +141,23 @@ class Reader:
         lengths = torch.tensor([len(row) for row in targets])
         inputs = [[token, *row[:-1]] if row else [] for token, row in zip(self._next, targets, strict=True)]
         self._next = [row[-1] if row else token for token, row in zip(self._next, targets, strict=True)]
-        values = state.weights.detach().clone().requires_grad_(rule is not None)
+        values = [one.clone().requires_grad_(rule is not None) for one in state.weights.detach().unbind(1)]
         with self._acting(values if rule is not None or bool(state.tokens.any()) else None):
             hidden, surprise, signal = self._forward(_padded(inputs), _padded(targets), lengths, rule is not None)
         rows = [surprise[row, :length].cpu().numpy() for row, length in enumerate(lengths.tolist())]
         if rule is None:
             return state, rows
-        (gradient,) = torch.autograd.grad(hidden, values, signal)
-        state = weights.write(state, gradient, lengths / self._chunk, self._fast.scale, rule)
+        gradient = torch.stack(torch.autograd.grad(hidden, values, signal), dim=1)
+        state = rule.write(state, gradient, lengths / self._chunk, self._fast.scale)
         return state._replace(tokens=state.tokens + lengths), rows
 
     @contextmanager
-    def _acting(self, values: Tensor | None) -> Iterator[None]:
-        before, self._fast.values = self._fast.values, values
+    def _acting(self, values: Sequence[Tensor] | None) -> Iterator[None]:
+        before, self._fast.said = self._fast.said, values
         try:
             yield
         finally:
-            self._fast.values = before
+            self._fast.said = before
 
     def _forward(self, inputs: Tensor, targets: Tensor, lengths: Tensor, learn: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The last hidden states (u, t, d) with their graph, surprise (u, t) of the targets, and dL/d(hidden)."""

@@ -1,8 +1,10 @@
 """Low-rank fast weights: what is written, and how it is read. Pure functions on an explicit state.
 
-A map y = W x of the model becomes y = W x + A K x. K, the keys, are fixed: rank orthonormal directions drawn from a
-seed. A, the fast weights, start at zero and are written after each chunk of tokens by a step against the gradient G
-of the loss of its next tokens, dL/dA: "dynamic evaluation" [K] within a small state.
+A map y = W x of the model becomes y = W x + A k, k = K x / rms(K x). K is fixed: rank orthonormal directions drawn from
+a seed. k, the key, has the same length for every token: what is written for one acts on others as far as their cosine
+says, and the few tokens with huge activations neither lead the steps nor disturb text of another kind. A, the fast
+weights, start at zero and are written after each chunk of tokens by a step against the gradient G of the loss of its
+next tokens, dL/dA: "dynamic evaluation" [K] within a small state.
 
     M <- m M + G                                   momentum: the surprise of Titans [T], eq. 9, on a chunk
     A <- (1 - r f) A - lr f s orthogonal(M)        retention towards the start, which is zero; f: fullness of the chunk
@@ -26,19 +28,7 @@ from torch import Tensor
 
 from memkit.fast.hope.m3 import orthogonal
 
-
-class Rule(NamedTuple):
-    """How fast weights are written.
-
-    Attributes:
-        rate: length of a full chunk's step, over s. momentum: what stays of the last gradients.
-        retention: what a full chunk lets go. limit: of the norm of A in a layer, over s and the root of the rank.
-    """
-
-    rate: float = 0.01
-    momentum: float = 0.5
-    retention: float = 1e-4
-    limit: float = 1.0
+TINY = 1e-12  # mean square of a key that says nothing
 
 
 class LMState(NamedTuple):
@@ -62,6 +52,47 @@ class LMState(NamedTuple):
         return LMState(*(part[at : at + 1] for part in self))
 
 
+class Rule(NamedTuple):
+    """How fast weights are written.
+
+    Attributes:
+        rate: length of a full chunk's step, over s. momentum: what stays of the last gradients.
+        retention: what a full chunk lets go. limit: of the norm of A in a layer, over s and the root of the rank.
+    """
+
+    rate: float = 0.006
+    momentum: float = 0.5
+    retention: float = 1e-4
+    limit: float = 0.1
+
+    def write(self, state: LMState, gradient: Tensor, fullness: Tensor, scale: Tensor) -> LMState:
+        """The state after a chunk.
+
+        Args:
+            gradient: dL/dA (u, l, r, o) of the mean loss of the chunk's tokens.
+            fullness: (u,) how much of a chunk each user has read, in [0, 1]; 0 leaves the user as he is.
+            scale: s (l,).
+
+        A gradient that is not finite leaves its user as he is.
+        """
+        share = fullness.to(gradient) * gradient.flatten(1).isfinite().all(1)
+        part, s = share.view(-1, 1, 1, 1), scale.to(gradient).view(1, -1, 1, 1)
+        wrote = part > 0
+        kept = self.momentum * state.momentum + gradient.nan_to_num(0.0, 0.0, 0.0)
+        momentum = torch.where(wrote, kept, state.momentum)
+        step = self.rate * part * s * orthogonal(momentum)
+        moved = torch.where(wrote, (1 - self.retention * part) * state.weights - step, state.weights)
+        return LMState(_held(moved, s, self.limit), momentum, state.tokens)
+
+
+def _held(weights: Tensor, scale: Tensor, limit: float) -> Tensor:
+    """Within the ball around the start."""
+    radius = limit * scale * weights.shape[-2] ** 0.5
+    norm = torch.linalg.matrix_norm(weights, keepdim=True)
+    held: Tensor = weights * (radius / norm.clamp(min=1e-30)).clamp(max=1.0)
+    return held
+
+
 def start(users: int, layers: int, rank: int, values: int, device: torch.device | None = None) -> LMState:
     """Nothing read."""
     zeros = torch.zeros(users, layers, rank, values, device=device)
@@ -76,33 +107,7 @@ def keys(dims: int, rank: int, seed: int) -> Tensor:
 
 
 def read(x: Tensor, k: Tensor, a: Tensor) -> Tensor:
-    """A K x: what fast weights a (u, r, o) add for inputs x (b, t, dims); rows of one user stand together."""
+    """What fast weights a (u, r, o) add for inputs x (b, t, dims); rows of one user stand together."""
     rows = a.to(x.dtype).repeat_interleave(len(x) // len(a), dim=0) if len(a) < len(x) else a.to(x.dtype)
-    return (x @ k) @ rows
-
-
-def write(state: LMState, gradient: Tensor, fullness: Tensor, scale: Tensor, rule: Rule) -> LMState:
-    """The state after a chunk.
-
-    Args:
-        gradient: dL/dA (u, l, r, o) of the mean loss of the chunk's tokens.
-        fullness: (u,) how much of a chunk each user has read, in [0, 1]; 0 leaves the user as he is.
-        scale: s (l,).
-
-    A gradient that is not finite leaves its user as he is.
-    """
-    share = fullness.to(gradient) * gradient.flatten(1).isfinite().all(1)
-    part, s = share.view(-1, 1, 1, 1), scale.to(gradient).view(1, -1, 1, 1)
-    wrote = part > 0
-    momentum = torch.where(wrote, rule.momentum * state.momentum + gradient.nan_to_num(0.0, 0.0, 0.0), state.momentum)
-    step = rule.rate * part * s * orthogonal(momentum)
-    moved = torch.where(wrote, (1 - rule.retention * part) * state.weights - step, state.weights)
-    return LMState(_held(moved, s, rule), momentum, state.tokens)
-
-
-def _held(weights: Tensor, scale: Tensor, rule: Rule) -> Tensor:
-    """Within the ball around the start."""
-    radius = rule.limit * scale * weights.shape[-2] ** 0.5
-    norm = torch.linalg.matrix_norm(weights, keepdim=True)
-    held: Tensor = weights * (radius / norm.clamp(min=1e-30)).clamp(max=1.0)
-    return held
+    key = (x @ k).float()
+    return (key * (key.square().mean(-1, keepdim=True) + TINY).rsqrt()).to(x.dtype) @ rows

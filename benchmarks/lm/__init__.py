@@ -1,0 +1,1 @@
+"""What a memory attached to a language model does: reading, facts, speed."""

@@ -1,0 +1,144 @@
+"""The benchmarks of attached models on a small scale: their figures mean what they say they mean."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import torch
+from lm_support import Bytes, tiny
+
+from benchmarks.lm import facts, reading, speed
+from benchmarks.lm.streams import Stream, retrieved, streams, thirds, unrelated
+from benchmarks.lm.systems import RMS, Fewer, Plain, Raw, Slots, Whole, in_prompt, read
+from memkit.fast.lm.reader import FastWeights
+from memkit.fast.lm.weights import Rule
+
+TEXT = list(b"the code of the blue door is 4711. " * 20)
+FIRST = Bytes.bos_token_id
+
+
+class Letters(Bytes):
+    """Bytes that can be read back, and come as a tokenizer gives them."""
+
+    def decode(self, ids, **_):
+        return bytes(min(int(token), 255) for token in ids).decode(errors="replace")
+
+
+def test_a_conversation_becomes_the_first_tokens_of_its_lines(tmp_path):
+    turns = [{"id": "1", "speaker": "Ana", "text": "hello"}, {"id": "2", "speaker": "user", "text": "hi"}]
+    path = tmp_path / "chat.json.gz"
+    path.write_bytes(gzip.compress(json.dumps({"dataset": "x", "turns": turns, "questions": []}).encode()))
+    assert streams([path], Bytes(), 14) == [Stream("x chat", list(b"Ana: hello\nuse"))]
+
+
+def test_thirds_are_means_of_equal_parts():
+    assert thirds(np.array([1, 1, 2, 2, 3, 3, 9.0])) == [1, 2, 3]
+
+
+def test_retrieval_finds_the_block_that_shares_tokens_and_never_looks_ahead():
+    stream = [1] * 64 + [2] * 64 + [3] * 64 + [4] * 64
+    assert retrieved(stream, 192, [2, 2], 64) == [2] * 64
+    assert retrieved(stream, 192, [2, 3], 128) == [2] * 64 + [3] * 64
+    assert 4 not in retrieved(stream, 192, [4], 192)
+    assert retrieved(stream, 63, [1], 64) == []
+
+
+@pytest.mark.parametrize("rule", [Rule(), Plain(), RMS(rate=1e-3)])
+def test_each_rule_learns_from_a_stream_that_repeats_and_scores_before_it_learns(rule):
+    model = tiny()
+    frozen = read(model, FIRST, [TEXT], TEXT[:90], None, rank=16)
+    learned = read(model, FIRST, [TEXT], TEXT[:90], rule, rank=16)
+    assert learned.surprise[0][:64] == pytest.approx(frozen.surprise[0][:64], abs=1e-4)
+    assert learned.surprise[0][-200:].mean() < frozen.surprise[0][-200:].mean()
+    assert not model.model.layers[-1].mlp.down_proj._forward_hooks
+
+
+def test_in_place_is_the_whole_map():
+    model = tiny()
+    whole = read(model, FIRST, [TEXT, TEXT[:100]], [], RMS(), fast=Whole)
+    place = model.model.layers[-1].mlp.down_proj.weight.numel()
+    assert whole.size == 2 * 4 * 2 * place  # weights and mean squares of two layers in float32
+    assert [len(one) for one in whole.surprise] == [len(TEXT), 100]
+
+
+@pytest.mark.parametrize("fast", [Raw, Fewer])
+def test_ablations_learn_in_their_own_way(fast):
+    model = tiny()
+    usual, other = (read(model, FIRST, [TEXT], [], Rule(), fast=one) for one in (FastWeights, fast))
+    assert other.surprise[0][:64] == pytest.approx(usual.surprise[0][:64], abs=1e-4)
+    assert other.surprise[0][-200:].mean() != pytest.approx(usual.surprise[0][-200:].mean(), abs=1e-3)
+
+
+def test_in_the_prompt_a_chunk_sees_the_window_and_what_was_retrieved():
+    model = tiny()
+    whole = in_prompt(model, FIRST, TEXT[:128], 0, 0)
+    ids = torch.tensor([[FIRST, *TEXT[:128]]])
+    with torch.no_grad():
+        scores = -model(ids).logits[0, :-1].log_softmax(-1)[range(128), TEXT[:128]]
+    assert whole == pytest.approx(scores.numpy(), abs=1e-4)
+    assert len(in_prompt(model, FIRST, TEXT, 512, 192)) == len(TEXT) - 512
+
+
+def test_slots_say_what_followed_a_state_before_and_nothing_of_states_never_met():
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(64, 32, generator=generator)
+    tokens, hard = list(range(64)) * 2, np.full(128, 5.0, np.float32)
+    again = Slots(nearest=1, most=0.5).read(torch.cat([states, states]), tokens, hard)
+    assert again[:64] == pytest.approx(5.0)
+    assert again[64:].max() < 1.0
+    other = Slots(nearest=1).read(torch.cat([states, torch.randn(64, 32, generator=generator)]), tokens, hard)
+    assert other[64:].max() < 5.2
+
+
+def test_the_reading_table_has_a_row_a_system_and_compares_with_frozen():
+    rows = [Stream("a", TEXT[:300]), Stream("b", TEXT[35:260])]
+    wanted = ["frozen", "2x", "anew", "retrieval", "attached", "slots"]
+    table = reading.measure(tiny(), FIRST, rows, TEXT[:70], wanted)
+    assert list(table) == [
+        "frozen", "frozen + slots", "attached", "attached + slots", "frozen, window x 2", "frozen, window anew",
+        "frozen, window anew + retrieval of 192",
+    ]  # fmt: skip
+    assert table["attached"]["thirds"][0][2] < table["frozen"]["thirds"][0][2]
+    assert table["frozen"]["bytes"] == 0 < table["attached"]["bytes"]
+    shown = reading.show(table, ["a", "b"])
+    assert shown.count("| frozen |") == 2
+    assert "+0.0 %" in shown
+
+
+def test_the_facts_stand_in_the_chat_once_and_are_asked_in_other_words(memory):
+    chat = facts.planted([f"Ana: line {n}" for n in range(60)])
+    assert len(chat) == 60 + len(facts.FACTS)
+    for statement, question, answer in facts.FACTS:
+        assert sum(statement in line for line in chat) == 1
+        assert answer.lower() in statement.lower()
+        assert answer.lower() not in question.lower()
+        assert statement.lower() not in question.lower()
+
+
+def test_every_condition_of_the_facts_is_scored(memory, monkeypatch):
+    monkeypatch.setattr(facts, "FACTS", facts.FACTS[:2])
+    monkeypatch.setattr(facts, "ANSWER", 2)
+    chat = facts.planted([f"Ana: line {n}" for n in range(6)])
+    memory.add([{"role": "user", "content": line} for line in chat])
+    scores = facts.measure(tiny(), Letters(), memory, chat, 60)
+    frozen, prompted = scores["frozen"], scores["frozen, recall in the prompt"]
+    assert prompted.prompt > frozen.prompt
+    assert scores["recall read into the state, 8 x"].prompt == frozen.prompt
+    assert scores["recall read into the state, 8 x"].loss != frozen.loss
+    assert facts.show(scores).count("\n") == 1 + len(scores)
+
+
+def test_speeds_are_told_of_each_way_and_the_state_is_bounded(tmp_path):
+    rates, held, kept = speed.measure(tiny(), Letters(), 130, tmp_path)
+    assert set(rates) == {"prefill, one call", "prefill in chunks", "reading with memory"}
+    assert min(rates.values()) > 0
+    assert 0 < kept < held
+
+
+def test_unrelated_text_is_passages(tmp_path):
+    path = tmp_path / "nq.jsonl"
+    path.write_text(json.dumps({"id": "1", "title": "T", "passage": "body", "question": "q"}), encoding="utf-8")
+    assert unrelated(path, Bytes(), 100) == list(b"T. body")
