@@ -38,7 +38,8 @@ LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
     **{f"replay{share}": lambda host, seed, _, share=share: Replay(host, seed, share / 100) for share in (5, 20, 50, 80)},
     "kNN": lambda host, seed, _: Neighbours(host, seed),
     "band": lambda host, seed, _: Band(host, seed),
-    "prompt": lambda host, seed, folder: Prompt(host, seed, folder),
+    "prompt1": lambda host, seed, folder: Prompt(host, seed, folder, 1),
+    "prompt3": lambda host, seed, folder: Prompt(host, seed, folder, 3),
 }
 
 

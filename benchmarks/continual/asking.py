@@ -14,7 +14,7 @@ from benchmarks.continual.facts import CONTROLS, Fact
 from memkit.slow.lm import asking
 from memkit.slow.lm.examples import Tokens, opened, plain
 
-LONGEST = 12  # tokens of an answer
+LONGEST = 24  # tokens of an answer
 TEXT_TOKENS, CHUNK = 4096, 256
 
 

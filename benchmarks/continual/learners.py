@@ -6,7 +6,7 @@
     LoRA + replay    a share of each batch are forms of older facts
     LoRA + EWC       the adapter is held back where older batches were sensitive (diagonal Fisher information)
     kNN              no training: last hidden states of the forms, whose next tokens are said where a state is near
-    prompt           no training: `Memory.search` puts the three best facts before the question
+    prompt           no training: `Memory.search` puts the best fact, or the three best, before the question
     band             memkit's slots
 
 Trained baselines see `STEPS` batches of `ROWS` forms a batch of facts, a quarter of each batch are anchor texts.
@@ -235,12 +235,11 @@ class Neighbours(Learner):
 class Prompt(Learner):
     """Facts found by memkit's hybrid search stand before what is asked."""
 
-    name, shown = "prompt", 3
-
-    def __init__(self, host: Host, seed: int, folder: Path) -> None:
+    def __init__(self, host: Host, seed: int, folder: Path, shown: int) -> None:
         from memkit import Memory
 
         super().__init__(host, seed)
+        self.shown, self.name = shown, f"prompt, best {shown}"
         self.memory = Memory(folder / f"facts-{seed}.mem")
         self.extra: list[int] = []  # tokens that each prompt got
 

@@ -175,6 +175,10 @@ def unrelated(subject: str) -> tuple[str, ...]:
         f"Write a sentence that mentions {subject}.",
         f"How do you spell {subject}?",
         f"What did {subject} have for breakfast?",
+        f"When did you first hear of {subject}?",
+        f"What is the height of {subject}?",
+        f"Give {subject} a nickname.",
+        f"Is {subject} expensive?",
     )
 
 
