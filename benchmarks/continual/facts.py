@@ -28,7 +28,7 @@ RELATIONS = {
 }
 PEOPLE = (
     ("{}'s dog is called|The dog that {} walks every day goes by the name of|What is the name of {}'s dog?", "Biscuit|Rufus|Pepper|Waffle|Domino|Ziggy|Maple|Bruno|Olive|Comet|Tango|Pixel"),
-    ("{} lives in|The home of {} is in the city of|Where does {} live?", "Lisbon|Oslo|Turin|Ghent|Bristol|Lyon|Graz|Valencia|Porto|Basel|Zagreb|Osaka"),
+    ("{} lives in|The home of {} is in the city of|Which city does {} call home?", "Lisbon|Oslo|Turin|Ghent|Bristol|Lyon|Graz|Valencia|Porto|Basel|Zagreb|Osaka"),
     ("{} plays the|The musical instrument of {} is the|Which instrument does {} play?", "cello|trumpet|banjo|oboe|accordion|harp|saxophone|viola|clarinet|tuba|flute|piano"),
     ("{}'s favourite food is|What {} likes to eat best is|What does {} like to eat most?", "sushi|lasagne|pancakes|goulash|tacos|ramen|paella|dumplings|curry|pizza|falafel|risotto"),
     ("{} is allergic to|Because of an allergy, {} has to avoid|Which allergy does {} have?", "peanuts|shellfish|penicillin|latex|strawberries|sesame|gluten|pollen|celery|mustard|kiwi|eggs"),

@@ -29,7 +29,7 @@ from memkit.slow.lm.expert import Expert, applied, to_arrays
 from memkit.slow.lm.forms import Lesson, lesson
 from memkit.slow.lm.train import Recipe, head_of, train
 
-STEPS, ROWS, ANCHOR_ROWS = 50, 8, 2
+STEPS, ROWS, ANCHOR_ROWS = 40, 8, 2
 RATES = {"full": 3e-5, "LoRA": 1e-3}
 EWC, FISHER_ROWS = 1e4, 32
 

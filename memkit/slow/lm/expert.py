@@ -40,7 +40,7 @@ from memkit.fast.lm.places import Place, identity, places
 from memkit.fast.lm.reader import CACHE_NAMES
 from memkit_storage.errors import InvalidInput, ModelMismatch
 
-RANK = 16
+RANK = 4
 SEED = 20_512_24695  # of K: slots mean nothing under others
 SCOPE = 0.15  # of the layers, below the one whose states open slots
 PHRASE = 8  # tokens of a key phrase, at most; of a longer subject the last ones

@@ -21,8 +21,14 @@ OPENERS = frozenset(
     "After Before Yes No And But So Today Yesterday Hi Hello Thanks".split()  # noqa: SIM905
 )
 AUXILIARIES = "is|are|was|were|has|can|will"
+IRREGULAR = {
+    "went": "go", "got": "get", "bought": "buy", "met": "meet", "won": "win", "wrote": "write", "began": "begin",
+    "made": "make", "took": "take", "left": "leave", "grew": "grow", "sold": "sell", "found": "find", "saw": "see",
+}  # fmt: skip
 FIRST_PERSON = re.compile(r"\b(I|I'm|I've|my|me|we|our)\b", re.IGNORECASE)
-NAME = re.compile(r"(?:\"[^\"]+\"|[A-Z0-9][\w.'’&/-]*)(?:\s+(?:(?:of|de|van|der|and|&)\s+)?(?:[A-Z0-9][\w.'’&/-]*))*")
+WORD = r"(?:[dl]['’])?[A-Z0-9][\w.'’&/-]*"
+PARTICLE = r"(?:of|de|del|di|du|da|la|le|van|von|der|bin|al|the|&)"
+NAME = re.compile(rf"(?:\"[^\"]+\"|{WORD})(?:\s+(?:{PARTICLE}\s+)?{WORD})*")
 VALUES = 3  # of a sentence
 SENTENCES = 4  # of an item
 LONG = 48  # words of a sentence that rules still read
@@ -99,7 +105,8 @@ def statements(sentence: str, speaker: str | None = None) -> list[Statement]:
     names = [(m.start(), m.end()) for m in NAME.finditer(sentence) if sentence[slice(*m.span())] not in OPENERS]
     names = [_without_opener(sentence, span) for span in names]
     subject, rest = _subject(sentence, names, speaker)
-    spans = dict.fromkeys([*rest, _tail(sentence, names)])
+    tail = _tail(sentence, names)
+    spans = dict.fromkeys([*(span for span in rest if span[0] < tail[0]), tail])
     about = f"{subject}: " if subject and subject not in sentence else ""  # who speaks of themselves is named
     return [
         Statement(subject, about + lead, sentence[start:end], about + sentence)
@@ -126,8 +133,11 @@ def _without_opener(sentence: str, span: tuple[int, int]) -> tuple[int, int]:
 
 def _tail(sentence: str, names: list[tuple[int, int]]) -> tuple[int, int]:
     """The last value: a name in which the sentence ends, else the words after its last function word."""
-    if names and names[-1][1] == len(sentence) and len(names) > 1:
-        return names[-1]
+    if len(names) > 1 and names[-1][1] == len(sentence):
+        start = names[-1][0]
+        for before, end in reversed(names[1:-1]):
+            start = before if sentence[end:start] == ", " else start
+        return start, len(sentence)
     words = list(re.finditer(r"\S+", sentence))
     at = next((i + 1 for i in range(len(words) - 2, -1, -1) if words[i].group().lower() in FUNCTION_WORDS), None)
     start = words[at].start() if at is not None else words[-1].start()
@@ -152,16 +162,34 @@ def wordings(part: Statement, speaker: str | None = None, when: str | None = Non
 
 
 def question(part: Statement) -> str:
-    """A question for the value, by moving the verb: "Ana is a vet" gives "What is Ana?"."""
+    """A question for the value: "Ana is a" gives "What is Ana?", "Ana lives in" gives "Where does Ana live?"."""
     lead = part.lead
-    verb = re.search(rf"\s({AUXILIARIES})\b", lead)
-    if not verb:
+    moved = re.search(rf"\s({AUXILIARIES})\b", lead)
+    if moved:
+        before, after = lead[: moved.start()], re.sub(r"\s?\b(a|an|the)$", "", lead[moved.end() :].strip())
+        before = before[0].lower() + before[1:] if before.split()[0] in OPENERS else before
+        return f"What {moved.group(1)} {before}{' ' + after if after else ''}?"
+    acts = re.fullmatch(rf"(?P<who>{re.escape(part.subject)}) (?P<verb>\w+)(?P<rest>( \w+)*?)( (a|an|the))?", lead)
+    done = acts and _infinitive(acts["verb"])
+    if not acts or not done:
         return f"{lead} what?"
-    before, after = lead[: verb.start()], lead[verb.end() :].strip()
-    if before.split()[0] in OPENERS:
-        before = before[0].lower() + before[1:]
-    after = re.sub(r"\s?\b(a|an|the)$", "", after)
-    return f"What {verb.group(1)} {before}{' ' + after if after else ''}?"
+    where = acts["rest"].strip() in {"in", "at", "near"}
+    return f"{'Where' if where else 'What'} {done[0]} {acts['who']} {done[1]}{'' if where else acts['rest']}?"
+
+
+def _infinitive(verb: str) -> tuple[str, str] | None:
+    """The auxiliary and infinitive of a verb form: "plays" gives does, play; None for what is not known as one."""
+    if verb in IRREGULAR:
+        return "did", IRREGULAR[verb]
+    if re.fullmatch(r"\w+[^aeious]ies", verb):
+        return "does", verb[:-3] + "y"
+    if re.fullmatch(r"\w+(ch|sh|ss|x|o)es", verb):
+        return "does", verb[:-2]
+    if re.fullmatch(r"\w{2,}[^su]s", verb):
+        return "does", verb[:-1]
+    if verb.endswith("ed"):
+        return "did", verb[:-1] if re.search(r"(v|c|s|at|ir)ed$", verb) else verb[:-2]
+    return None
 
 
 def _holds(text: str, answer: str) -> bool:

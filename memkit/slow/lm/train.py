@@ -45,10 +45,10 @@ class Recipe(NamedTuple):
         keep: weight of what should stay. decay: AdamW's.
     """
 
-    steps: int = 32
-    rate: float = 0.03
+    steps: int = 40
+    rate: float = 0.007
     lessons: int = 12
-    keep: float = 1.0
+    keep: float = 2.0
     decay: float = 0.0
 
 
