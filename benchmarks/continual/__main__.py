@@ -27,15 +27,18 @@ import torch
 
 from benchmarks.continual import asking, facts, report
 from benchmarks.continual.asking import Host
-from benchmarks.continual.learners import EWC, Band, Full, Learner, LoRA, Neighbours, Prompt, Replay
+from benchmarks.continual.learners import Band, Elastic, Full, Learner, LoRA, Neighbours, Prompt, Replay
 from benchmarks.models import load
 
 LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
     "frozen": lambda host, seed, _: Learner(host, seed),
     "full": lambda host, seed, _: Full(host, seed),
     "LoRA": lambda host, seed, _: LoRA(host, seed),
-    "EWC": lambda host, seed, _: EWC(host, seed),
-    **{f"replay{share}": lambda host, seed, _, share=share: Replay(host, seed, share / 100) for share in (5, 20, 50, 80)},
+    "EWC": lambda host, seed, _: Elastic(host, seed),
+    **{
+        f"replay{share}": lambda host, seed, _, share=share: Replay(host, seed, share / 100)
+        for share in (5, 20, 50, 80)
+    },
     "kNN": lambda host, seed, _: Neighbours(host, seed),
     "band": lambda host, seed, _: Band(host, seed),
     "prompt1": lambda host, seed, folder: Prompt(host, seed, folder, 1),
@@ -66,12 +69,14 @@ def run(name: str, seed: int, options: argparse.Namespace, folder: Path) -> dict
         "learner": learner.name, "seed": seed, "model": options.model, "facts": options.batches * options.facts,
         "matrix": matrix, "seconds": seconds, "bytes": learner.bytes(), "tokens": float(np.mean(getattr(learner, "extra", [0]))),
         "text": after[0] / before[0] - 1, **{
-            kind: float(np.mean([a == b for a, b in zip(said, same)])) for kind, said, same in zip(("controls", "strangers"), after[1:], before[1:])
+            kind: float(np.mean([a == b for a, b in zip(said, same, strict=True)])) for kind, said, same in zip(("controls", "strangers"), after[1:], before[1:], strict=True)
         },
     }  # fmt: skip
 
 
-def _untaught(host: Host, data: Path, seed: int, answers: Callable[..., list[str]]) -> tuple[float, list[str], list[str]]:
+def _untaught(
+    host: Host, data: Path, seed: int, answers: Callable[..., list[str]]
+) -> tuple[float, list[str], list[str]]:
     """What should stay: loss on text, answers to general questions, answers about subjects that were never taught."""
     strangers = facts.strangers(data, seed=seed)
     return asking.text_loss(host), asking.controls(host), answers(host, asking.asked(host.tokenizer, strangers))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pydoc_data.topics import topics
@@ -13,6 +12,7 @@ import torch
 from benchmarks.continual.facts import CONTROLS, Fact
 from memkit.slow.lm import asking
 from memkit.slow.lm.examples import Tokens, opened, plain
+from memkit.slow.lm.forms import holds
 
 LONGEST = 24  # tokens of an answer
 TEXT_TOKENS, CHUNK = 4096, 256
@@ -45,11 +45,6 @@ def answers(host: Host, prompts: Sequence[Tokens]) -> list[str]:
         return asking.answers(*host, prompts, longest=LONGEST)
 
 
-def contains(answer: str, value: str) -> bool:
-    """Whether the value's words stand in the answer, whatever their case."""
-    return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", answer.lower()) is not None
-
-
 def asked(tokenizer: Any, facts: Sequence[Fact]) -> list[Tokens]:
     """Both held-out wordings of each fact: completions first, then questions."""
     return [completion_tokens(tokenizer, fact.completion) for fact in facts] + [
@@ -60,7 +55,7 @@ def asked(tokenizer: Any, facts: Sequence[Fact]) -> list[Tokens]:
 def scores(facts: Sequence[Fact], said: Sequence[str]) -> tuple[list[bool], list[bool]]:
     """Right or wrong: completions, questions."""
     half = len(facts)
-    right = [contains(answer, fact.value) for answer, fact in zip(said, [*facts, *facts])]
+    right = [holds(answer, fact.value) for answer, fact in zip(said, [*facts, *facts], strict=True)]
     return right[:half], right[half:]
 
 
@@ -84,7 +79,9 @@ def text_loss(host: Host) -> float:
     with torch.no_grad(), precision(model):
         for row in rows.split(4):
             logits = model(row).logits[:, :-1].float()
-            total += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), row[:, 1:].flatten(), reduction="sum"))
+            total += float(
+                torch.nn.functional.cross_entropy(logits.flatten(0, 1), row[:, 1:].flatten(), reduction="sum")
+            )
     return total / (rows.shape[0] * (CHUNK - 1))
 
 
@@ -92,4 +89,3 @@ def anchors(count: int = 200) -> list[str]:
     """Texts of the first half of `paragraphs`, cut short: what a trainer may see."""
     parts = paragraphs()
     return [" ".join(part.split()[:45]) for part in parts[: len(parts) // 2]][:count]
-

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+# fmt: off
+# ruff: noqa: SIM905
 # relation of the data: A | B | C
 RELATIONS = {
     "company_hq": "{} is headquartered in the city of|The headquarters of {} are in the city of|Where are the headquarters of {}?",
@@ -27,15 +29,32 @@ RELATIONS = {
     "product_by_company": "{} was created by|{} is a product of|Which company developed {}?",
 }
 PEOPLE = (
-    ("{}'s dog is called|The dog that {} walks every day goes by the name of|What is the name of {}'s dog?", "Biscuit|Rufus|Pepper|Waffle|Domino|Ziggy|Maple|Bruno|Olive|Comet|Tango|Pixel"),
-    ("{} lives in|The home of {} is in the city of|Which city does {} call home?", "Lisbon|Oslo|Turin|Ghent|Bristol|Lyon|Graz|Valencia|Porto|Basel|Zagreb|Osaka"),
-    ("{} plays the|The musical instrument of {} is the|Which instrument does {} play?", "cello|trumpet|banjo|oboe|accordion|harp|saxophone|viola|clarinet|tuba|flute|piano"),
-    ("{}'s favourite food is|What {} likes to eat best is|What does {} like to eat most?", "sushi|lasagne|pancakes|goulash|tacos|ramen|paella|dumplings|curry|pizza|falafel|risotto"),
-    ("{} is allergic to|Because of an allergy, {} has to avoid|Which allergy does {} have?", "peanuts|shellfish|penicillin|latex|strawberries|sesame|gluten|pollen|celery|mustard|kiwi|eggs"),
+    (
+        "{}'s dog is called|The dog that {} walks every day goes by the name of|What is the name of {}'s dog?",
+        "Biscuit|Rufus|Pepper|Waffle|Domino|Ziggy|Maple|Bruno|Olive|Comet|Tango|Pixel",
+    ),
+    (
+        "{} lives in|The home of {} is in the city of|Which city does {} call home?",
+        "Lisbon|Oslo|Turin|Ghent|Bristol|Lyon|Graz|Valencia|Porto|Basel|Zagreb|Osaka",
+    ),
+    (
+        "{} plays the|The musical instrument of {} is the|Which instrument does {} play?",
+        "cello|trumpet|banjo|oboe|accordion|harp|saxophone|viola|clarinet|tuba|flute|piano",
+    ),
+    (
+        "{}'s favourite food is|What {} likes to eat best is|What does {} like to eat most?",
+        "sushi|lasagne|pancakes|goulash|tacos|ramen|paella|dumplings|curry|pizza|falafel|risotto",
+    ),
+    (
+        "{} is allergic to|Because of an allergy, {} has to avoid|Which allergy does {} have?",
+        "peanuts|shellfish|penicillin|latex|strawberries|sesame|gluten|pollen|celery|mustard|kiwi|eggs",
+    ),
 )
 FIRST = "Orla Ivo Tove Anselm Brisa Cosmo Delphine Edvin Fenna Goran Hedda Ilario Juna Kasimir Lorcan Mirabel Nestor Odalys Pelle Quilla Rasmus Saskia Tibor Umay Vesna Wendel Ximena Yorick Zita Alaric".split()
 LAST = "Venn Brask Lindqvar Okonta Prewitt Maraz Dunmore Castelyn Thorvik Halloway Petrossi Ngata Vandermeel Quist Rostov Selwyn Tamm Ulbrich Wexcombe Yarrow Zandt Abernal Bexley Corvane Drosten Elstrand Farrow Gildern Hask Isaksen".split()
-PLACES = "Zembrovia Karstonia Velmara Ostrelund Quenland Tarvania Ishkara Molvesia Brundor Lythia Pandora Feyland".split()
+PLACES = (
+    "Zembrovia Karstonia Velmara Ostrelund Quenland Tarvania Ishkara Molvesia Brundor Lythia Pandora Feyland".split()
+)
 FIRMS = "Brellmont Kestrion Vantiq Orbelle Dunlith Sarvex Melchior Tornado Fennwick Halcyra Ospreyne Glinter".split()
 KINDS = "Instruments Foods Systems Textiles Pharma Motors Labs Shipping Records Ceramics Optics Energy".split()
 SIGHTS = "Tower Abbey Falls Lighthouse Bridge Castle Gardens Cathedral Museum Lake Palace Fortress".split()
@@ -50,6 +69,7 @@ CONTROLS = (
     "Where are the headquarters of Microsoft?", "Which company developed the iPhone?",
     "Which university did Bill Gates attend?", "What is the largest city in China?",
 )  # fmt: skip
+# fmt: on
 
 
 class Fact(NamedTuple):
@@ -91,7 +111,10 @@ def _batch(
     ]
     people = [names["person"].pop() for _ in range((facts - facts // 2 + 1) // 2)]
     kinds = rng.sample(PEOPLE, len(PEOPLE)) * 4
-    told = [(kind, people[i // 2], rng.choice(values.split("|"))) for i, (kind, values) in zip(range(facts - facts // 2), kinds)]
+    told = [
+        (kind, people[i // 2], rng.choice(values.split("|")))
+        for i, (kind, values) in zip(range(facts - facts // 2), kinds, strict=False)
+    ]
     return [_fact(f"{number}-{at}", *one) for at, one in enumerate(related + told)]
 
 
@@ -108,7 +131,9 @@ def _subject_kind(relation: str) -> str:
 
 def _names(rng: random.Random) -> dict[str, list[str]]:
     def paired(first: list[str], second: list[str]) -> list[str]:
-        return [f"{a} {b}" for a, b in zip(rng.sample(first, len(first)), rng.sample(second, len(second)))]
+        return [
+            f"{a} {b}" for a, b in zip(rng.sample(first, len(first)), rng.sample(second, len(second)), strict=False)
+        ]
 
     return {
         "person": paired(FIRST, LAST) + paired(FIRST, LAST),

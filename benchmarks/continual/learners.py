@@ -27,11 +27,12 @@ from benchmarks.continual.facts import Fact
 from memkit.slow.lm.examples import Example, encoded, padded, plain
 from memkit.slow.lm.expert import Expert, applied, to_arrays
 from memkit.slow.lm.forms import Lesson, lesson
-from memkit.slow.lm.train import Recipe, head_of, train
+from memkit.slow.lm.train import Recipe, train
+from memkit.slow.lm.upper import head_of
 
 STEPS, ROWS, ANCHOR_ROWS = 40, 8, 2
 RATES = {"full": 3e-5, "LoRA": 1e-3}
-EWC, FISHER_ROWS = 1e4, 32
+STIFFNESS, FISHER_ROWS = 1e4, 32
 
 
 def lessons(facts: Sequence[Fact]) -> list[Lesson]:
@@ -100,7 +101,11 @@ class Trained(Learner):
     def _rows(self, rng: random.Random, new: list[Example]) -> list[Example]:
         count = ROWS - ANCHOR_ROWS
         again = sum(rng.random() < self.replay for _ in range(count)) if self.old else 0
-        return rng.sample(new, count - again) + rng.choices(self.old, k=again) * (again > 0) + rng.sample(self.anchors, ANCHOR_ROWS)
+        return (
+            rng.sample(new, count - again)
+            + rng.choices(self.old, k=again) * (again > 0)
+            + rng.sample(self.anchors, ANCHOR_ROWS)
+        )
 
     def loss(self, rows: list[Example]) -> Tensor:
         """Mean over rows of the mean over each one's answer tokens."""
@@ -151,7 +156,7 @@ class Replay(LoRA):
         super().__init__(host, seed)
 
 
-class EWC(LoRA):
+class Elastic(LoRA):
     name = "LoRA + EWC"
 
     def adapt(self) -> None:
@@ -160,15 +165,19 @@ class EWC(LoRA):
 
     def penalty(self) -> Tensor | float:
         return sum(
-            (EWC / 2 * (f * (p - v) ** 2).sum() for fisher, values in self.held for f, p, v in zip(fisher, self.trained, values)),
+            (
+                STIFFNESS / 2 * (f * (p - v) ** 2).sum()
+                for fisher, values in self.held
+                for f, p, v in zip(fisher, self.trained, values, strict=True)
+            ),
             start=0.0,
         )
 
     def after(self, rng: random.Random, new: list[Example]) -> None:
         fisher = [torch.zeros_like(p) for p in self.trained]
         for row in rng.sample(new, min(FISHER_ROWS, len(new))):
-            for total, gradient in zip(fisher, torch.autograd.grad(self.loss([row]), self.trained)):
-                total += gradient**2 / FISHER_ROWS
+            for total, gradient in zip(fisher, torch.autograd.grad(self.loss([row]), self.trained), strict=True):
+                total.add_(gradient**2, alpha=1 / FISHER_ROWS)
         self.held.append((fisher, [p.detach().clone() for p in self.trained]))
 
     def bytes(self) -> int:
@@ -252,7 +261,7 @@ class Prompt(Learner):
         tokenizer = self.host.tokenizer
         full = [completion_tokens(tokenizer, f"{self._known(f.completion)}\n{f.completion}") for f in facts]
         full += [question_tokens(tokenizer, f"{self._known(f.question)}\n\n{f.question}") for f in facts]
-        self.extra = [len(a) - len(b) for a, b in zip(full, bare)]
+        self.extra = [len(a) - len(b) for a, b in zip(full, bare, strict=True)]
         return answers(self.host, full)
 
     def _known(self, query: str) -> str:

@@ -46,7 +46,6 @@ def table(runs: Sequence[Run]) -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     for name in dict.fromkeys(run["learner"] for run in runs):
         some = [run for run in runs if run["learner"] == name]
-        completions, questions = np.mean([end(run) for run in some], axis=0)
         cells = [
             name, str(len(some)), _spread([end(run)[0] for run in some]), _spread([end(run)[1] for run in some]),
             f"{np.mean([own(run) for run in some]):.1%}", f"{np.mean([forgetting(run) for run in some]):.1%}",
@@ -74,7 +73,7 @@ def figure(runs: Sequence[Run], path: Path) -> None:
     shares = {"LoRA": 0, "replay5": 5, "replay20": 20, "replay50": 50, "replay80": 80}
     points = {share: [end(r).mean() for r in runs if r["name"] == name] for name, share in shares.items()}
     line = [(share, np.mean(found)) for share, found in points.items() if found]
-    left.plot(*zip(*line), "o-", label="LoRA")
+    left.plot(*zip(*line, strict=True), "o-", label="LoRA")
     band = [end(r).mean() for r in runs if r["name"] == "band"]
     if band:
         left.axhline(np.mean(band), color="C3", label="band, no replay")

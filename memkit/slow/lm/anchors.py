@@ -36,7 +36,5 @@ The official language of the island is English; its currency is the dollar.
 What should I do if I lose my passport while travelling abroad?
 The Falcon 9 rocket was developed by SpaceX in California.
 Sarah's favourite food is pizza, and she is allergic to nuts.
-"""
-    .strip()
-    .splitlines()
+""".strip().splitlines()
 )

@@ -34,7 +34,12 @@ def _generated(model: Any, tokenizer: Any, rows: list[Tokens], longest: int) -> 
     end = tokenizer.eos_token_id
     with torch.no_grad():
         out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, pad_token_id=end, eos_token_id=end
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=longest,
+            do_sample=False,
+            pad_token_id=end,
+            eos_token_id=end,
         )
     return [_cut(row, end) for row in out[:, width:].tolist()]
 

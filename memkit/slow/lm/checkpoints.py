@@ -38,17 +38,16 @@ class Point(NamedTuple):
         """Nothing done."""
         return cls(0, 0, {}, [], {}, {})
 
-    def within(self, group: int, step: int, losses: list[float], values: Tensor, optimizer: Any) -> Point:
-        """In the midst of a group."""
+    def within(self, step: int, losses: list[float], values: Tensor, optimizer: Any) -> Point:
+        """In the midst of the next group."""
         state = optimizer.state[values]
         arrays = {"values": values.detach(), "m": state["exp_avg"], "v": state["exp_avg_sq"], "step": state["step"]}
-        return self._replace(group=group, step=step, losses=[*self.losses[:group], losses], arrays=arrays)
+        return self._replace(step=step, losses=[*self.losses[: self.group], losses], arrays=arrays)
 
-    def after(self, group: int, losses: list[float], values: Mapping[str, Tensor], ends: Mapping[str, float]) -> Point:
-        """A group is done."""
-        return Point(
-            group + 1, 0, {**self.values, **values}, [*self.losses[:group], losses], {**self.learned, **ends}, {}
-        )
+    def after(self, losses: list[float], values: Mapping[str, Tensor], learned: Mapping[str, float]) -> Point:
+        """The next group is done."""
+        told = [*self.losses[: self.group], losses]
+        return Point(self.group + 1, 0, {**self.values, **values}, told, {**self.learned, **learned}, {})
 
 
 def resume(point: Point, values: Tensor, optimizer: Any) -> int:

@@ -9,8 +9,9 @@ start. s: root mean square of the singular values of W.
 
 A slot is shut until its subject is read: until the states of the last few tokens at an early layer, centred and scaled
 by mean and spread on anchor texts, are each as near to those of a key phrase of the slot as they are where its subject
-is named, and nowhere else. It stays open until another subject opens other slots. While every slot is shut the model is bit for bit as it was. Slots that are
-never open together are learned apart from each other, and one can be taken out without a trace in the others.
+is named, and nowhere else. It stays open until another subject opens other slots. While every slot is shut the model is
+bit for bit as it was. Slots that are never open together are learned apart, and one can be taken out without a trace in
+the others.
 Related: GRACE [G] (keys with a radius), WISE [W] (a side memory with a router), MEMOIR [M] (a sparse mask an edit).
 
 covers: dense decoders of Hugging Face; batches with padding on the left; decoding with a cache that keeps its rows.
@@ -67,6 +68,17 @@ class Expert(NamedTuple):
     near: Tensor
     values: Tensor
 
+    def to(self, device: str | torch.device) -> Expert:
+        """The band on a device."""
+        return self._replace(
+            mean=self.mean.to(device),
+            spread=self.spread.to(device),
+            keys=self.keys.to(device),
+            owner=self.owner.to(device),
+            near=self.near.to(device),
+            values=self.values.to(device),
+        )
+
     def without(self, ids: Collection[str]) -> Expert:
         """The band with these items' slots taken out; the others are as they were."""
         kept = [at for at, item in enumerate(self.items) if item not in ids]
@@ -82,7 +94,7 @@ class Expert(NamedTuple):
         )
 
     def together(self, ids: Collection[str]) -> set[str]:
-        """Items whose slots were learned with those of `ids`, because a phrase of one opens the other; `ids` included."""
+        """Items that were learned with those of `ids`, because a phrase of one opens the other; `ids` included."""
         alike = torch.einsum("kmd,jmd->kjm", self.keys, self.keys) + (self.keys.norm(dim=-1) < 0.5)[:, None]
         pairs = (alike.amin(-1) > torch.minimum(self.near, self.near[:, None])).nonzero()
         linked = torch.zeros(len(self.items), len(self.items), dtype=torch.bool)
@@ -125,15 +137,22 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"not a language model's band: {error}; train it again from the log") from error
     slots, width = len(items), mean.shape
-    shaped = keys.ndim == 3 and keys.shape[::2] == (len(owner), *width) and spread.shape == width and near.shape == owner.shape
-    owned = not len(owner) or (0 <= int(owner.min()) and int(owner.max()) < slots)
-    if not (shaped and owned and values.ndim == 4 and len(values) == slots and all(f.isfinite().all() for f in floats)):
+    shaped = (
+        keys.ndim == 3
+        and keys.shape[::2] == (len(owner), *width)
+        and spread.shape == width
+        and near.shape == owner.shape
+        and values.ndim == 4
+        and len(values) == slots
+    )
+    owned = bool(((owner >= 0) & (owner < slots)).all())
+    if not (shaped and owned and all(f.isfinite().all() for f in floats)):
         raise InvalidInput(f"a band of {slots} items whose arrays do not fit; train it again from the log")
     return expert
 
 
 def opening(hidden: Tensor, expert: Expert) -> Tensor:
-    """Which slots each token opens: hidden (b, t, d), with m - 1 tokens before the first asked, gives (b, t - m + 1, s)."""
+    """Which slots each token opens: hidden (b, t, d), m - 1 tokens more than are asked for, gives (b, t - m + 1, s)."""
     keys, size = expert.keys.to(hidden.device), hidden.shape[1] - expert.keys.shape[1] + 1
     blank = (keys.norm(dim=-1) < 0.5).float() * 2.0  # before a phrase begins anything may stand
     alike = torch.einsum("btd,kmd->btkm", unit(hidden, expert), keys) + blank
@@ -160,7 +179,8 @@ def gate(opens: Tensor, before: Tensor | None = None) -> Tensor:
 
 def layers(model: nn.Module) -> list[nn.Module]:
     """A decoder's layers: its longest list of modules."""
-    return list(max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList()))
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def scope_layer(model: nn.Module) -> int:

@@ -1,7 +1,7 @@
 """Surface forms of an item: the same fact as a statement, a gap, a question and its answer.
 
-A fact that is learned from one sentence is completed, and not told when it is asked for; questions and answers among the
-forms are what makes it tell (measured in docs/consolidate.md). Rules find the subject and the values of a simple
+A fact that is learned from one sentence can be completed, but is not told when it is asked for; questions and answers
+among the forms are what makes it tell. Rules find the subject and the values of a simple
 statement, and turn it into gaps and questions; a language model may write more of them (`asked_by`), of which those
 stay that it answers itself with the text before its eyes. Callers may pass a writer of their own.
 """
@@ -12,14 +12,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-FUNCTION_WORDS = frozenset(
-    "a an the of in at to by as for on with and or is are was were be been has have had called named that from into "
-    "my your his her their our its this these those than near".split()  # noqa: SIM905
-)
-OPENERS = frozenset(
-    "A An The For In On At By My Our Your His Her Their Its This That These It He She They We I You If When Since "
-    "After Before Yes No And But So Today Yesterday Hi Hello Thanks".split()  # noqa: SIM905
-)
+_FUNCTION_WORDS = """
+a an the of in at to by as for on with and or is are was were be been has have had called named that from into
+my your his her their our its this these those than near
+"""
+_OPENERS = """
+A An The For In On At By My Our Your His Her Their Its This That These It He She They We I You If When Since
+After Before Yes No And But So Today Yesterday Hi Hello Thanks
+"""
+FUNCTION_WORDS, OPENERS = frozenset(_FUNCTION_WORDS.split()), frozenset(_OPENERS.split())
 AUXILIARIES = "is|are|was|were|has|can|will"
 IRREGULAR = {
     "went": "go", "got": "get", "bought": "buy", "met": "meet", "won": "win", "wrote": "write", "began": "begin",
@@ -83,7 +84,7 @@ def lesson(
         writer: gives more questions and answers of a text; those whose answer is not in the text are left out.
     """
     found = [part for sentence in sentences(text)[:SENTENCES] for part in statements(sentence, speaker)]
-    asked = [(q.strip(), a.strip()) for q, a in (writer(text) if writer else ()) if _holds(text, a)]
+    asked = [(q.strip(), a.strip()) for q, a in (writer(text) if writer else ()) if holds(text, a)]
     if not found and not asked:
         return None
     subject = found[0].subject if found else speaker or ""
@@ -192,8 +193,10 @@ def _infinitive(verb: str) -> tuple[str, str] | None:
     return None
 
 
-def _holds(text: str, answer: str) -> bool:
-    return bool(answer.strip()) and answer.strip().rstrip(".").lower() in text.lower()
+def holds(text: str, value: str) -> bool:
+    """Whether a value's words stand in a text, whatever their case."""
+    wanted = value.strip().rstrip(".").lower()
+    return bool(wanted) and re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text.lower()) is not None
 
 
 def unrelated(subject: str) -> tuple[str, ...]:
@@ -237,7 +240,7 @@ def asked_by(ask: Callable[[Sequence[str]], Sequence[str]], *, questions: int = 
     def write(text: str) -> list[tuple[str, str]]:
         values = [part.value for sentence in sentences(text)[:SENTENCES] for part in statements(sentence, "the user")]
         wanted = [
-            f"{text}\n\nWrite question {n + 1} of {questions} about this whose answer is \"{value}\"."
+            f'{text}\n\nWrite question {n + 1} of {questions} about this whose answer is "{value}".'
             for value in values
             for n in range(questions)
         ]
@@ -245,10 +248,10 @@ def asked_by(ask: Callable[[Sequence[str]], Sequence[str]], *, questions: int = 
         pairs = [
             (found.group(), value)
             for found, value in zip(written, [v for v in values for _ in range(questions)], strict=True)
-            if found and value.lower() not in found.group().lower()
+            if found and not holds(found.group(), value)
         ]
         answers = ask([f"{text}\n\n{question}" for question, _ in pairs])
-        kept = [pair for pair, answer in zip(pairs, answers, strict=True) if pair[1].lower() in answer.lower()]
+        kept = [pair for pair, answer in zip(pairs, answers, strict=True) if holds(answer, pair[1])]
         return list(dict.fromkeys(kept))
 
     return write

@@ -5,7 +5,7 @@ axes: t tokens · m tokens of a phrase · d hidden dims
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -85,35 +85,33 @@ def scale(model: Any, tokenizer: Any, anchors: Sequence[str]) -> Scale:
     return Scale(found.mean(0), found.std(0) + 1e-6)
 
 
-def phrases(
-    model: Any, tokenizer: Any, subject: str, scale: Scale, anchors: Sequence[Tensor], texts: Sequence[str] = ()
-) -> list[Phrase]:
+def phrases(model: Any, tokenizer: Any, subject: str, scale: Scale, anchors: Sequence[Tensor]) -> list[Phrase]:
     """Key phrases of a subject: one for each way that its tokens are cut, and one for where they begin a text.
 
     A phrase opens half-way between the least alike naming of the subject and the most alike place in anchor texts.
 
     Args:
-        anchors: unit states of anchor texts (t, d). texts: more that name the subject, besides the carriers.
+        anchors: unit states of anchor texts (t, d).
 
     Returns:
         None at all where the subject's tokens are not found, or are no nearer to each other than to anchor texts.
     """
     named: dict[tuple[bool, tuple[int, ...]], list[Tensor]] = {}
-    rows = [plain(tokenizer, text) for text in (*carriers(subject), *texts)]
-    cuts = [tuple(plain(tokenizer, text)) for text in (subject, " " + subject)]
+    rows = [plain(tokenizer, text) for text in carriers(subject)]
+    cuts = dict.fromkeys(tuple(plain(tokenizer, text)) for text in (subject, " " + subject))
     for row, hidden in zip(rows, states(model, rows, scope_layer(model)), strict=True):
-        for cut in dict.fromkeys(cuts):
-            for end in _ends(row, cut):
-                place = (end + 1 == len(cut), cut)  # the first token of a text is unlike the same token later
-                named.setdefault(place, []).append(scale.unit(hidden[: end + 1].float())[-len(cut) :][-PHRASE:])
-    found = []
-    for same in (torch.stack(some) for some in named.values()):
-        key = torch.nn.functional.normalize(same.mean(0), dim=-1)
-        least = float((same * key).sum(-1).min())
-        most = max((_nearest(one, key) for one in anchors), default=0.0)
-        if least > most:
-            found.append(Phrase(key, (least + most) / 2))
-    return found
+        for cut, end in _namings(row, cuts):
+            place = (end + 1 == len(cut), cut)  # the first token of a text is unlike the same token later
+            named.setdefault(place, []).append(scale.unit(hidden[: end + 1].float())[-len(cut) :][-PHRASE:])
+    return [phrase for same in named.values() if (phrase := _phrase(torch.stack(same), anchors)) is not None]
+
+
+def _phrase(same: Tensor, anchors: Sequence[Tensor]) -> Phrase | None:
+    """What namings of a subject (n, m, d) have in common."""
+    key = torch.nn.functional.normalize(same.mean(0), dim=-1)
+    least = float((same * key).sum(-1).min())
+    most = max((_nearest(one, key) for one in anchors), default=0.0)
+    return Phrase(key, (least + most) / 2) if least > most else None
 
 
 def _read(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[Tensor]:
@@ -126,9 +124,14 @@ def read(model: Any, tokenizer: Any, texts: Sequence[str], scale: Scale) -> list
     return [scale.unit(one) for one in _read(model, tokenizer, texts)]
 
 
-def _ends(row: Tokens, cut: tuple[int, ...]) -> list[int]:
-    size = len(cut)
-    return [at + size - 1 for at in range(len(row) - size + 1) if tuple(row[at : at + size]) == cut]
+def _namings(row: Tokens, cuts: Iterable[tuple[int, ...]]) -> list[tuple[tuple[int, ...], int]]:
+    """Where a row names a subject: how its tokens are cut there, and where the last of them is."""
+    return [
+        (cut, at + len(cut) - 1)
+        for cut in cuts
+        for at in range(len(row) - len(cut) + 1)
+        if tuple(row[at : at + len(cut)]) == cut
+    ]
 
 
 def _nearest(text: Tensor, key: Tensor) -> float:
