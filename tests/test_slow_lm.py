@@ -22,7 +22,7 @@ from memkit.slow.lm.anchors import ANCHORS
 from memkit.slow.lm.asking import answers
 from memkit.slow.lm.examples import plain
 from memkit.slow.lm.expert import Slots, applied, from_arrays, gate, opening, to_arrays
-from memkit.slow.lm.forms import lesson
+from memkit.slow.lm.forms import in_sight, lesson
 from memkit.slow.lm.train import Recipe, grouped, train
 
 FACTS = {
@@ -253,6 +253,22 @@ def test_the_same_seed_gives_the_same_band_and_another_gives_another(words):
     one, same, other = (train(model, words, LESSONS[:2], recipe=QUICK, seed=seed).expert for seed in (1, 1, 2))
     assert torch.equal(one.values, same.values)
     assert not torch.equal(one.values, other.values)
+
+
+def test_context_distillation_draws_what_is_said_to_what_the_model_says_that_sees_the_text(words):
+    model = build()
+    form = LESSONS[3].forms[0]
+    seen = [plain(words, in_sight(form, LESSONS[3].text).lead), plain(words, form.lead)]
+
+    def moved(recipe):
+        with torch.no_grad():
+            wanted = model(torch.tensor(seen[:1])).logits[0, -1].log_softmax(-1)
+            with applied(model, [train(model, words, [LESSONS[3]], recipe=recipe).expert]):
+                return float(
+                    (wanted.exp() * (wanted - model(torch.tensor(seen[1:])).logits[0, -1].log_softmax(-1))).sum()
+                )
+
+    assert moved(QUICK._replace(distil=3.0)) < moved(QUICK)
 
 
 def test_training_in_bfloat16_learns_as_well(words):

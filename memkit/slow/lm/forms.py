@@ -213,6 +213,13 @@ def unrelated(subject: str) -> tuple[str, ...]:
     )
 
 
+def in_sight(form: Form, text: str) -> Form:
+    """The form for who has the item's text before their eyes: its answer is the same."""
+    if form.prompt:
+        return form._replace(prompt=f"{text}\n\n{form.prompt}")
+    return form._replace(lead=f"{text} {form.lead}")
+
+
 def carriers(subject: str) -> tuple[str, ...]:
     """Texts that name a subject at their end: what its slot knows it by, besides the forms."""
     return (

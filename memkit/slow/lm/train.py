@@ -29,8 +29,8 @@ from memkit.slow.lm.asking import continued
 from memkit.slow.lm.checkpoints import Point
 from memkit.slow.lm.examples import Example, encoded, opened
 from memkit.slow.lm.expert import PHRASE, Expert, Slots
-from memkit.slow.lm.forms import Lesson, unrelated
-from memkit.slow.lm.upper import Row, Where
+from memkit.slow.lm.forms import Lesson, in_sight, unrelated
+from memkit.slow.lm.upper import Row, Weights, Where
 
 KEPT_TOKENS = 6  # of each answer that should stay as it was
 TOLD = 8  # steps between two words of progress: each waits for the device
@@ -41,13 +41,14 @@ class Recipe(NamedTuple):
 
     Attributes:
         steps: of a group. rate: of AdamW, in units of a map's own scale. lessons: of a group, about.
-        keep: weight of what should stay.
+        keep: weight of what should stay. distil: of context distillation, KL from the model that sees the text.
     """
 
     steps: int = 40
     rate: float = 0.007
     lessons: int = 12
     keep: float = 2.0
+    distil: float = 0.0
 
 
 class Progress(NamedTuple):
@@ -187,6 +188,7 @@ class _Trainer:
     def learned(self, blank: Expert, lessons: Sequence[Lesson], done: Point, groups: int) -> Point:
         """One group, from where its checkpoint is."""
         recipe, names = self.work.recipe, [one.id for one in lessons]
+        weights = Weights(recipe.keep, recipe.distil)
         chain = [
             *(one.to(self.device) for one in self.work.parent if one.items),
             blank.without({*blank.items} - {*names}),
@@ -201,7 +203,7 @@ class _Trainer:
             for step in range(first, recipe.steps):
                 slots.values = torch.cat([before, values])
                 optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, 1.5 * (1 - step / recipe.steps))
-                loss, told = upper.loss(self.model, slots, self.shown(forms, kept, step), where, recipe.keep)
+                loss, told = upper.loss(self.model, slots, self.shown(forms, kept, step), where, weights)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimizer.step()
@@ -220,18 +222,24 @@ class _Trainer:
         """What training does not change: rows by lesson, the replayed ones last; rows that should stay, by subject."""
         subjects = sorted({one.subject for one in lessons})
         again = [one for one in self.work.replay if one.subject in subjects]
-        forms = [
-            upper.read(self.model, [encoded(self.tokenizer, form) for form in one.forms], chain)
-            for one in [*lessons, *again]
-        ]
+        forms = [self.read(one, chain) for one in [*lessons, *again]]
         if not self.work.recipe.keep:
             return forms, []
         prompts = [opened(self.tokenizer, text) for subject in subjects for text in unrelated(subject)]
         said = continued(self.model, self.tokenizer, prompts, KEPT_TOKENS)
         examples = [Example(prompt + answer, len(prompt)) for prompt, answer in zip(prompts, said, strict=True)]
-        kept = upper.taught(self.model, upper.read(self.model, examples, chain))
+        rows = [row._replace(said=False) for row in upper.read(self.model, examples, chain)]
+        kept = upper.taught(self.model, rows, rows)
         each = len(unrelated(""))
         return forms, [kept[at : at + each] for at in range(0, len(kept), each)]
+
+    def read(self, one: Lesson, chain: Sequence[Expert]) -> list[Row]:
+        """A lesson's forms; what the frozen model makes of them with the text before its eyes, if that is wanted."""
+        rows = upper.read(self.model, [encoded(self.tokenizer, form) for form in one.forms], chain)
+        if not self.work.recipe.distil:
+            return rows
+        seen = [encoded(self.tokenizer, in_sight(form, one.text)) for form in one.forms]
+        return upper.taught(self.model, rows, upper.read(self.model, seen, chain))
 
     def shown(self, forms: list[list[Row]], kept: list[list[Row]], step: int) -> list[Row]:
         """One form of every lesson and one answer of every subject that should stay, each in an order of its own."""
@@ -247,7 +255,7 @@ class _Trainer:
     def end(self, slots: Slots, rows: Sequence[Row], where: Where) -> float:
         """The loss of a lesson's forms."""
         with torch.no_grad():
-            return float(upper.loss(self.model, slots, rows, where, 0.0)[1])
+            return float(upper.loss(self.model, slots, rows, where, Weights(0.0, 0.0))[1])
 
 
 @contextmanager

@@ -25,12 +25,15 @@ class Row(NamedTuple):
 
     Attributes:
         hidden: (t, d) below the upper half. open: (t, s) which slots are open at each token.
-        teacher: of what should stay, the frozen model's likeliest tokens (n, 64) and their log-probabilities.
+        said: whether the answer's tokens are to be learned; else it should stay as the teacher has it.
+        teacher: the frozen model's likeliest tokens (n, 64) and their log-probabilities; of a form, as it finds them
+            with the item's text before its eyes.
     """
 
     example: Example
     hidden: Tensor
     open: Tensor
+    said: bool = True
     teacher: tuple[Tensor, Tensor] | None = None
 
 
@@ -84,16 +87,16 @@ def open_at(states: Tensor, chain: Sequence[Expert]) -> Tensor:
     return gate(torch.cat([opening(whole, expert) for expert in chain], dim=-1))[0]
 
 
-def taught(model: Any, rows: Sequence[Row]) -> list[Row]:
-    """The same rows with what the model, as it is, finds likely at their answers' tokens."""
+def taught(model: Any, rows: Sequence[Row], seen: Sequence[Row]) -> list[Row]:
+    """Rows with what the model as it is finds likely at their answers' tokens, reading `seen` in their place."""
     found = []
     with torch.no_grad(), head_of(model) as where:
         for start in range(0, len(rows), scope.BATCH):
-            part = rows[start : start + scope.BATCH]
+            part = seen[start : start + scope.BATCH]
             said, at, _ = logits(model, part, where)
             top, tokens = said.log_softmax(-1).topk(min(LIKELY, said.shape[-1]), dim=-1)
-            found += [row._replace(teacher=(tokens[at == n], top[at == n])) for n, row in enumerate(part)]
-    return found
+            found += [(tokens[at == n], top[at == n]) for n in range(len(part))]
+    return [row._replace(teacher=teacher) for row, teacher in zip(rows, found, strict=True)]
 
 
 def logits(model: Any, rows: Sequence[Row], where: Where) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,24 +110,32 @@ def logits(model: Any, rows: Sequence[Row], where: Where) -> tuple[Tensor, Tenso
     return found.float(), batch.rows, batch.targets
 
 
-def loss(model: Any, slots: Slots, rows: Sequence[Row], where: Where, keep: float) -> tuple[Tensor, Tensor]:
+class Weights(NamedTuple):
+    """Of KL from the teacher, beside the loss of answers. Attributes: keep: of what should stay. distil: of forms."""
+
+    keep: float
+    distil: float
+
+
+def loss(model: Any, slots: Slots, rows: Sequence[Row], where: Where, weights: Weights) -> tuple[Tensor, Tensor]:
     """What a step goes down, and what is told of it.
 
     Args:
-        slots: installed, with the values that act. keep: weight of the rows that should stay.
+        slots: installed, with the values that act.
 
     Returns:
         The sum over rows of the mean over each one's answer, so that the part of a slot does not depend on how many
         others there are; and the mean over the forms' answer tokens, nats.
     """
     slots.fixed = nn.utils.rnn.pad_sequence([row.open for row in rows], batch_first=True)
-    said, at, targets = logits(model, rows, where)
-    each = nn.functional.cross_entropy(said, targets, reduction="none")
-    forms = torch.tensor([row.teacher is None for row in rows], device=said.device)[at]
-    told = (each * forms).sum().detach() / forms.sum()
+    found, at, targets = logits(model, rows, where)
+    said = torch.tensor([row.said for row in rows], device=found.device)[at]
+    each = nn.functional.cross_entropy(found, targets, reduction="none") * said
+    told = each.sum().detach() / said.sum()
     teachers = [row.teacher for row in rows if row.teacher is not None]
     if teachers:
-        each = torch.where(forms, each, keep * _moved(said, ~forms, teachers))
+        which = torch.tensor([row.teacher is not None for row in rows], device=found.device)[at]
+        each = each + torch.where(said, weights.distil, weights.keep) * _moved(found, which, teachers)
     return (each / torch.bincount(at, minlength=len(rows))[at]).sum(), told
 
 
