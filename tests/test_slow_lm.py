@@ -19,7 +19,7 @@ from slow_lm_support import Words
 from memkit.errors import InvalidInput, ModelMismatch
 from memkit.slow.lm import probes
 from memkit.slow.lm.anchors import ANCHORS
-from memkit.slow.lm.asking import answers
+from memkit.slow.lm.asking import answers, writer
 from memkit.slow.lm.examples import plain
 from memkit.slow.lm.expert import Slots, applied, from_arrays, gate, opening, to_arrays
 from memkit.slow.lm.forms import in_sight, lesson
@@ -154,6 +154,24 @@ def test_users_of_one_model_have_each_their_own_bands_in_one_batch(words, taught
     assert not torch.allclose(batch[0], batch[2], atol=1e-2)
     with applied(model, [expert], []), pytest.raises(InvalidInput, match="3 rows for 2 chains"):
         model(row.expand(3, -1))
+
+
+def test_bands_and_fast_weights_act_beside_each_other(words, taught, memory):
+    model, (expert, _) = taught
+    text = "Yesterday we spoke about Orla Venn and the weather, all day long"
+    with applied(model, [expert]):
+        band = logits(model, words, text)
+        with memory.attach(model, words, user_id="ana") as lm:
+            assert torch.equal(logits(model, words, text), band)
+            lm.read(text)
+            assert not torch.equal(logits(model, words, text), band)
+            lm.reset()
+            assert torch.equal(logits(model, words, text), band)
+
+
+def test_the_model_writes_questions(words, taught):
+    pairs = list(writer(taught[0], words)("Orla Venn lives in Porto."))
+    assert all(value == "Porto" for _, value in pairs)
 
 
 def test_another_subject_shuts_the_slots_of_the_one_before():

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from memkit.slow.lm.examples import Tokens
+from memkit.slow.lm.examples import Tokens, opened
+from memkit.slow.lm.forms import Writer, asked_by
 
 ROWS = 24  # prompts at once
+LONGEST_QUESTION = 32  # tokens
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[Tokens], *, longest: int = 12) -> list[str]:
@@ -25,6 +27,15 @@ def continued(model: Any, tokenizer: Any, prompts: Sequence[Tokens], longest: in
         part = order[start : start + ROWS]
         found.update(zip(part, _generated(model, tokenizer, [prompts[at] for at in part], longest), strict=True))
     return [found[at] for at in range(len(prompts))]
+
+
+def writer(model: Any, tokenizer: Any) -> Writer:
+    """The model as the writer of questions about a text; see `forms.asked_by`."""
+
+    def ask(prompts: Sequence[str]) -> list[str]:
+        return answers(model, tokenizer, [opened(tokenizer, text) for text in prompts], longest=LONGEST_QUESTION)
+
+    return asked_by(ask)
 
 
 def _generated(model: Any, tokenizer: Any, rows: list[Tokens], longest: int) -> list[Tokens]:

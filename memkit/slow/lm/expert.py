@@ -208,7 +208,8 @@ class Slots:
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
         self.rank = self._keys[0].shape[1] + 1
         self.values: Tensor | None = None  # (s, l, r, o)
-        self.open: Tensor | None = None  # (b, t, s), of the tokens of this pass
+        self.open: Tensor | None = None  # (b, t, s), of the tokens of this pass, and of the slots open in it
+        self._which: Tensor | None = None  # those slots; None: all
         self.fixed: Tensor | None = None  # the same, where the caller knows it; keys are not asked then
         self._bands: list[Expert] = []
         self._hooks: list[Any] = []
@@ -276,7 +277,7 @@ class Slots:
         self._before = getattr(cache, "memkit_open", None) if cache is not None and cache.get_seq_length() else None
         mask = given.get("attention_mask")
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-        self.open, self._after = self.fixed, None
+        self.open, self._after, self._which = self.fixed, None, None
 
     def _look(self, output: Any) -> None:
         """Compare the states of the scope layer with the keys, and settle what is open at each token."""
@@ -294,7 +295,8 @@ class Slots:
             opens &= self._mask[:, -tokens:, None].bool()
         held = gate(opens, self._before.open)
         self._after = Seen(held[:, -1], whole[:, 1 - PHRASE :])
-        self.open = held if bool(held.any()) else None
+        self._which = held.flatten(0, 1).any(0).nonzero()[:, 0]
+        self.open = held[..., self._which] if len(self._which) else None
 
     def _allowed_rows(self, rows: int) -> Tensor:
         if rows % len(self._allowed):
@@ -314,7 +316,8 @@ class Slots:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
         seen = torch.cat([x @ self._keys[at].to(x), norm], dim=-1)  # b t r
         mixed = (self.open.to(x)[..., None] * seen[:, :, None]).flatten(2)  # b t (s r)
-        said = mixed @ self.values[:, at].to(x).flatten(0, 1)
+        values = self.values[:, at] if self._which is None else self.values[self._which, at]
+        said = mixed @ values.to(x).flatten(0, 1)
         return y + (self.places[at].scale * said).to(y.dtype)
 
 
