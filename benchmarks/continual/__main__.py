@@ -41,6 +41,7 @@ LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
     },
     "kNN": lambda host, seed, _: Neighbours(host, seed),
     "band": lambda host, seed, _: Band(host, seed),
+    **{f"band{steps}": lambda host, seed, _, steps=steps: Band(host, seed, steps) for steps in (10, 20)},
     "prompt1": lambda host, seed, folder: Prompt(host, seed, folder, 1),
     "prompt3": lambda host, seed, folder: Prompt(host, seed, folder, 3),
 }

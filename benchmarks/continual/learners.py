@@ -277,8 +277,10 @@ class Band(Learner):
 
     name, recipe = "band", Recipe()
 
-    def __init__(self, host: Host, seed: int) -> None:
+    def __init__(self, host: Host, seed: int, steps: int | None = None) -> None:
         super().__init__(host, seed)
+        if steps:
+            self.name, self.recipe = f"band, {steps} steps", self.recipe._replace(steps=steps)
         self.chain: list[Expert] = []
 
     def learn(self, facts: Sequence[Fact]) -> None:

@@ -77,14 +77,16 @@ def figure(runs: Sequence[Run], path: Path) -> None:
     band = [end(r).mean() for r in runs if r["name"] == "band"]
     if band:
         left.axhline(np.mean(band), color="C3", label="band, no replay")
-    left.set(xlabel="replayed share of a batch, %", ylabel="right after the last batch", ylim=(-0.02, 1.02))
+    left.set(
+        xlim=(-4, 84), xlabel="replayed share of a batch, %", ylabel="right after the last batch", ylim=(-0.02, 1.05)
+    )
     left.legend(frameon=False)
     for name in dict.fromkeys(run["learner"] for run in runs):
         some = [run for run in runs if run["learner"] == name]
-        x, y = np.mean([max(r["seconds"], 0.1) for r in some]), np.mean([end(r).mean() for r in some])
-        right.plot(x, y, "o", color="C3" if name == "band" else "C0")
+        x, y = np.mean([r["seconds"] for r in some]), np.mean([end(r).mean() for r in some])
+        right.plot(x, y, "o", color="C3" if name.startswith("band") else "C0")
         right.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
-    right.set(xscale="log", xlabel="processor seconds of learning")
+    right.set(xscale="symlog", xlim=(-0.5, 1500), xlabel="processor seconds of learning")
     drawn.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path)
