@@ -36,6 +36,23 @@ def test_a_lesson_has_statements_gaps_questions_and_answers_that_hold_the_value(
     assert any(form.prompt.endswith("?") and not form.lead for form in made.forms)
 
 
+@pytest.mark.parametrize(
+    ("said", "asked", "values"),
+    [
+        ("I live in Porto.", "Where does Ana live?", {"Porto"}),
+        ("My dog is called Rufus.", "What is Ana's dog called?", {"Rufus"}),
+        ("I'm allergic to peanuts and I study law.", "What is Ana allergic to?", {"peanuts", "law"}),
+        ("We went to Rome.", "Ana: We went to what?", {"Rome"}),
+        ("The meeting went well.", None, set()),
+    ],
+)
+def test_a_speakers_words_about_themselves_are_told_in_the_third_person(said, asked, values):
+    parts = [part for one in sentences(said) for part in statements(one, "Ana")]
+    assert {part.value for part in parts} == values
+    assert all(part.subject == "Ana" for part in parts)
+    assert asked is None or question(parts[0]) == asked
+
+
 def test_who_speaks_of_themselves_is_named_in_every_form():
     made = lesson("1", "I moved to Lisbon in May.", speaker="Ana", when="3 May 2026")
     assert made.subject == "Ana"
@@ -51,7 +68,7 @@ def test_what_says_nothing_of_anyone_makes_no_lesson(text):
 
 def test_a_writers_questions_are_taken_when_their_answer_stands_in_the_text():
     made = lesson(
-        "1", "Ana: it was Lisbon, after all.", speaker="Ana", writer=lambda _: [("Where?", "Lisbon"), ("Who?", "Bo")]
+        "1", "It was Lisbon, Ana said.", speaker="Ana", writer=lambda _: [("Where?", "Lisbon"), ("Who?", "Bo")]
     )
     assert Form("Where?", "", "Lisbon.") in made.forms
     assert not any("Bo" in form.answer for form in made.forms)

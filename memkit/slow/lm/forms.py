@@ -26,7 +26,17 @@ IRREGULAR = {
     "went": "go", "got": "get", "bought": "buy", "met": "meet", "won": "win", "wrote": "write", "began": "begin",
     "made": "make", "took": "take", "left": "leave", "grew": "grow", "sold": "sell", "found": "find", "saw": "see",
 }  # fmt: skip
-FIRST_PERSON = re.compile(r"\b(I|I'm|I've|my|me|we|our)\b", re.IGNORECASE)
+PLAIN_VERBS = "live|work|like|love|hate|play|want|need|drive|drink|eat|study|own|speak|teach|prefer|enjoy|collect|know|keep|run|use"
+FIRST_PERSON = re.compile(r"\b(I|my|me|we|our)\b", re.IGNORECASE)
+THIRD_PERSON = (  # of a speaker's words about themselves; {} is their name
+    (r"\bI(?:'m|’m| am)\b", "{} is"),
+    (r"\bI(?:'ve|’ve| have)\b", "{} has"),
+    (r"\bI(?:'ll|’ll)\b", "{} will"),
+    (rf"\bI ({PLAIN_VERBS})\b", r"{} \1s"),
+    (r"\bI\b", "{}"),
+    (r"\b[Mm]y\b", "{}'s"),
+    (r"\b[Mm]e\b", "{}"),
+)
 WORD = r"(?:[dl]['’])?[A-Z0-9][\w.'’&/-]*"
 PARTICLE = r"(?:of|de|del|di|du|da|la|le|van|von|der|bin|al|the|&)"
 NAME = re.compile(rf"(?:\"[^\"]+\"|{WORD})(?:\s+(?:{PARTICLE}\s+)?{WORD})*")
@@ -103,25 +113,38 @@ def statements(sentence: str, speaker: str | None = None) -> list[Statement]:
     """What rules read out of a sentence: at most `VALUES` values with one subject."""
     if sentence.endswith("?") or len(sentence.split()) > LONG:
         return []
+    told = third_person(sentence, speaker) if speaker else sentence
+    clauses = [told] if told == sentence else re.split(rf",? and (?={re.escape(speaker or '')}\b)", told)
+    return [part for clause in clauses for part in _clause(clause, speaker)][-VALUES:]
+
+
+def _clause(sentence: str, speaker: str | None) -> list[Statement]:
     names = [(m.start(), m.end()) for m in NAME.finditer(sentence) if sentence[slice(*m.span())] not in OPENERS]
     names = [_without_opener(sentence, span) for span in names]
     subject, rest = _subject(sentence, names, speaker)
     tail = _tail(sentence, names)
     spans = dict.fromkeys([*(span for span in rest if span[0] < tail[0]), tail])
-    about = f"{subject}: " if subject and subject not in sentence else ""  # who speaks of themselves is named
+    about = f"{subject}: " if subject and subject not in sentence else ""  # who says "we" is named, too
     return [
         Statement(subject, about + lead, sentence[start:end], about + sentence)
-        for start, end in list(spans)[-VALUES:]
+        for start, end in spans
         if subject and (lead := sentence[:start].rstrip(" \"'")) and subject not in sentence[start:end]
     ]
 
 
+def third_person(sentence: str, name: str) -> str:
+    """What a speaker says of themselves as others would say it: "I live here" gives "Ana lives here"."""
+    for pattern, told in THIRD_PERSON:
+        sentence = re.sub(pattern, told.replace("{}", name.replace("\\", r"\\")), sentence)
+    return re.sub(r"\b(studys|teachs)\b", lambda m: {"studys": "studies", "teachs": "teaches"}[m.group()], sentence)
+
+
 def _subject(sentence: str, names: list[tuple[int, int]], speaker: str | None) -> tuple[str, list[tuple[int, int]]]:
     """Whom it is about, and the names that may be values."""
-    if speaker and FIRST_PERSON.search(sentence):
-        return speaker, names
+    if speaker and (speaker in sentence or FIRST_PERSON.search(sentence)):
+        return speaker, [span for span in names if speaker not in sentence[slice(*span)]]
     if not names:
-        return speaker or "", []
+        return "", []
     start, end = names[0]
     return re.sub(r"['’]s?$", "", sentence[start:end]).strip('"'), names[1:]
 
