@@ -26,7 +26,9 @@ IRREGULAR = {
     "went": "go", "got": "get", "bought": "buy", "met": "meet", "won": "win", "wrote": "write", "began": "begin",
     "made": "make", "took": "take", "left": "leave", "grew": "grow", "sold": "sell", "found": "find", "saw": "see",
 }  # fmt: skip
-PLAIN_VERBS = "live|work|like|love|hate|play|want|need|drive|drink|eat|study|own|speak|teach|prefer|enjoy|collect|know|keep|run|use"
+PLAIN_VERBS = (
+    "live|work|like|love|hate|play|want|need|drive|drink|eat|study|own|speak|teach|prefer|enjoy|collect|know|keep|run"
+)
 FIRST_PERSON = re.compile(r"\b(I|my|me|we|our)\b", re.IGNORECASE)
 THIRD_PERSON = (  # of a speaker's words about themselves; {} is their name
     (r"\bI(?:'m|’m| am)\b", "{} is"),
