@@ -239,11 +239,12 @@ class Slots:
                 raise ModelMismatch(f"a band of {expert.model} for {name}: consolidate again with this model")
             if tuple(expert.values.shape[1:]) != shape:
                 raise InvalidInput(f"slots of shape {tuple(expert.values.shape[1:])}, not {shape}; consolidate again")
-        self._bands = bands
-        parts = [expert.values.to(self._keys[0].device) for expert in bands if expert.items]
+        device = self._keys[0].device
+        self._bands = [expert.to(device) for expert in bands]
+        parts = [expert.values for expert in self._bands if expert.items]
         self.values = torch.cat(parts) if parts else None
         allowed = [[any(e is one for one in chain) for e in bands for _ in e.items] for chain in chains]
-        self._allowed = torch.tensor(allowed, dtype=torch.bool, device=self._keys[0].device)
+        self._allowed = torch.tensor(allowed, dtype=torch.bool, device=device)
         return self
 
     def install(self) -> Self:
