@@ -86,7 +86,7 @@ def figure(runs: Sequence[Run], path: Path) -> None:
         x, y = np.mean([r["seconds"] for r in some]), np.mean([end(r).mean() for r in some])
         right.plot(x, y, "o", color="C3" if name.startswith("band") else "C0")
         right.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
-    right.set(xscale="symlog", xlim=(-0.5, 1500), xlabel="processor seconds of learning")
+    right.set(xscale="symlog", xlim=(-0.5, 20000), xlabel="processor seconds of learning")
     drawn.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path)
