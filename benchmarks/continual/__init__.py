@@ -1,0 +1,1 @@
+"""Facts that a frozen language model learns one batch after another."""
