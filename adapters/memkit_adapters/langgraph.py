@@ -114,7 +114,7 @@ class MemkitStore(BaseStore):
 
     def _search(self, op: SearchOp) -> list[SearchItem]:
         wanted = op.offset + op.limit
-        ranked = bool(op.query) and self.index_config is not None
+        ranked = bool(op.query and op.query.strip()) and self.index_config is not None
         scored = dict(self._ranked(op, wanted)) if ranked else {}
         chosen = [item for item in self.memory.get_many(list(scored)) if item is not None]
         if len(chosen) < wanted:
@@ -169,11 +169,12 @@ class MemkitStore(BaseStore):
     def _drafts(self, op: PutOp) -> Iterator[Draft]:
         id_, value = _id((op.namespace, op.key)), dict(op.value or {})
         texts = list(self._texts(op, value)) or [json.dumps(value, ensure_ascii=False)]
-        common = {"namespace": list(op.namespace), "of": id_, **({} if self._is_indexed(op) else {"indexed": False})}
-        about = {"key": op.key, "parts": len(texts) - 1, **_kept(value), **_lifetime(op.ttl)}
-        yield Draft(check_text(texts[0]), id=id_, metadata=_checked({**common, **about}))
-        for part, text in enumerate(texts[1:], 1):
-            yield Draft(check_text(text), id=f"{id_}#{part}", metadata={**common, "part": part})
+        hidden = {} if self._is_indexed(op) else {"indexed": False}
+        about = {"namespace": list(op.namespace), "key": op.key, "of": id_, "parts": len(texts) - 1, **hidden}
+        metadata = _checked({**about, **_kept(value), **_lifetime(op.ttl)})
+        yield Draft(check_text(texts[0]), id=id_, metadata=metadata)
+        for part, text in enumerate(texts[1:], 1):  # whatever filter ends or erases the item must reach its parts
+            yield Draft(check_text(text), id=f"{id_}#{part}", metadata={**metadata, "part": part})
 
     def _is_indexed(self, op: PutOp) -> bool:
         return self.index_config is not None and op.index is not False and any(self._texts(op, dict(op.value or {})))

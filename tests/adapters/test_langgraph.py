@@ -54,6 +54,25 @@ def test_each_field_is_found_by_itself_and_counts_once(memory):
     assert memory.stats().items == 2
 
 
+@pytest.mark.parametrize(
+    "where",
+    [{"key": "k"}, {"namespace": {"contains": "ana"}}, {"value.kind": "secret"}, {"value.b": {"contains": "oak"}}],
+)
+def test_whatever_erases_an_item_erases_each_of_its_fields(memory, tmp_path, where):
+    store = MemkitStore(memory, index={"dims": 32, "fields": ["a", "b"]})
+    store.put(("ana",), "k", {"a": "first words", "b": "under the oak", "kind": "secret"})
+    store.put(("bo",), "other", {"a": "kept words", "b": "kept too"})
+    assert memory.erase(where).checked
+    assert b"under the oak" not in (tmp_path / "a.mem").read_bytes()
+    assert not any("oak" in hit.text for hit in memory.search("oak", limit=10))
+    assert store.get(("bo",), "other").value["b"] == "kept too"
+
+
+def test_a_blank_query_ranks_nothing(store):
+    store.put(("n",), "k", {"a": 1})
+    assert [item.key for item in store.search(("n",), query=" ")] == ["k"]
+
+
 def test_times_are_kept(store):
     store.put(("n",), "k", {"a": 1})
     first = store.get(("n",), "k")
@@ -98,7 +117,7 @@ def test_threads_and_a_loop_at_once_lose_nothing(memory):
     assert memory.verify().ok
 
 
-def test_a_batch_that_fails_writes_nothing(store, memory):
+def test_a_batch_with_an_invalid_operation_writes_nothing(store, memory):
     from langgraph.store.base import PutOp
 
     with pytest.raises(InvalidNamespaceError):
