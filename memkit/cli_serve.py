@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -23,8 +23,13 @@ def mcp(
 ) -> None:
     """Serve FILE to a client of the Model Context Protocol. Makes FILE when it does not exist."""
     try:
-        server = import_module("memkit_adapters.mcp_server")  # the adapters stand above: never imported but here
+        (server,) = entry_points(group="memkit.servers", name="mcp")  # adapters stand above: nothing here imports one
+        serve = server.load()
+    except ValueError:
+        raise InvalidInput(
+            "memkit is not installed, so that its server cannot be found; run pip install first"
+        ) from None
     except ImportError as error:
         raise InvalidInput(str(error)) from error
     scope = {"user_id": user, "agent_id": agent, "run_id": run}
-    server.serve(str(file), **scope, read_only=read_only, http=http, port=port)
+    serve(str(file), **scope, read_only=read_only, http=http, port=port)
