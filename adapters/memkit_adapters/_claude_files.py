@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from memkit_adapters._guard import missing
 
@@ -13,6 +13,7 @@ except ImportError as error:
     raise missing("anthropic", error) from error
 
 ROOT = "/memories"
+MAX_LINES = 999_999
 _LEVELS = 2  # of directories that a view shows
 
 
@@ -37,6 +38,21 @@ def _inside(path: str) -> bool:
 def numbered(lines: Iterable[str], first: int) -> str:
     """Lines with their numbers, six wide."""
     return "\n".join(f"{number:>6}\t{line}" for number, line in enumerate(lines, first))
+
+
+def numbered_file(text: str, path: str, wanted: Sequence[int] | None) -> str:
+    """The lines of a file, or those from the first to the last one wanted; -1 is its end.
+
+    Raises:
+        ToolError: it has more lines than six digits number.
+    """
+    lines = text.split("\n")
+    if len(lines) > MAX_LINES:
+        raise ToolError(f"File {path} exceeds maximum line limit of 999,999 lines.")
+    first, last = wanted if wanted and len(wanted) == 2 else (1, -1)
+    start = max(1, first) - 1
+    shown = lines[start : len(lines) if last == -1 else last]
+    return f"Here's the content of {path} with line numbers:\n{numbered(shown, start + 1)}"
 
 
 def line_of_only(text: str, wanted: str, path: str) -> int:
@@ -87,9 +103,9 @@ def layout(sizes: Mapping[str, int], directory: str) -> str:
     shown: dict[tuple[str, ...], int] = {}
     for path, size in sizes.items():
         steps = path.split("/")
-        if any(step.startswith(".") for step in steps[:_LEVELS]):
-            continue
         for depth in range(1, min(_LEVELS, len(steps)) + 1):
+            if steps[depth - 1].startswith("."):
+                break
             entry = (*steps[:depth], "") if depth < len(steps) else tuple(steps)  # "" ends a directory with a slash
             shown[entry] = shown.get(entry, 0) + size
     header = f"Here're the files and directories up to 2 levels deep in {directory}, excluding hidden items:"

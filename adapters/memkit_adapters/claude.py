@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from memkit import Memory
 from memkit.documents import Documents
 from memkit.errors import InvalidInput, ItemNotFound
-from memkit_adapters._claude_files import ROOT, checked, inserted, layout, line_of_only, numbered
+from memkit_adapters._claude_files import ROOT, checked, inserted, layout, line_of_only, numbered, numbered_file
 from memkit_adapters._guard import missing
 from memkit_adapters._threads import finished
 
@@ -19,7 +19,6 @@ except ImportError as error:
     raise missing("anthropic", error) from error
 
 T = TypeVar("T")
-MAX_LINES = 999_999
 EDITED = "The memory file has been edited. Here is the snippet showing the change (with line numbers):"
 
 
@@ -41,15 +40,9 @@ class MemkitMemoryTool(BetaAbstractMemoryTool):
         """The lines of a file, numbered, or what a directory holds, two levels deep."""
         path = checked(command.path)
         try:
-            lines = self.documents.read(path).split("\n")
+            return numbered_file(self.documents.read(path), command.path, command.view_range)
         except ItemNotFound:
             return self._directory(path, command.path)
-        if len(lines) > MAX_LINES:
-            raise ToolError(f"File {command.path} exceeds maximum line limit of 999,999 lines.")
-        first, last = command.view_range if len(command.view_range or ()) == 2 else (1, -1)
-        start = max(1, first) - 1
-        shown = lines[start : len(lines) if last == -1 else last]
-        return f"Here's the content of {command.path} with line numbers:\n{numbered(shown, start + 1)}"
 
     def create(self, command: Any) -> str:
         """A new file; there must be nothing at its path."""
@@ -69,9 +62,8 @@ class MemkitMemoryTool(BetaAbstractMemoryTool):
             return text.replace(command.old_str, command.new_str or "")
 
         lines = self._edit(command.path, change).split("\n")
-        start = max(0, at - 2)
-        snippet = numbered(lines[start : at + 3], start + 1)
-        return f"{EDITED}\n{snippet}"
+        first = max(0, at - 2)
+        return f"{EDITED}\n{numbered(lines[first : at + 3], first + 1)}"
 
     def insert(self, command: Any) -> str:
         """Put a text after a line of a file; line 0 is its beginning."""
@@ -83,7 +75,7 @@ class MemkitMemoryTool(BetaAbstractMemoryTool):
         path = checked(command.path)
         if path == ROOT:
             raise ToolError("Cannot delete the /memories directory itself")
-        if not self.documents.delete(path):
+        if self.documents.delete(path) == 0:
             raise ToolError(f"The path {command.path} does not exist")
         return f"Successfully deleted {command.path}"
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from memkit import Memory
-from memkit.journal import Journal, words
+from memkit.journal import Journal
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
 from memkit_adapters._threads import finished
@@ -100,5 +100,8 @@ def recall_instructions(memory: Memory, base: str, *, max_tokens: int = 800) -> 
 
 def _asked(items: list[TResponseInputItem]) -> str:
     """The words of the last thing that a user said; "" without any."""
-    said = [item.get("content") for item in items if isinstance(item, dict) and item.get("role") == "user"]
-    return words(said[-1]) if said and said[-1] else ""
+    said = [item.get("content") for item in items if item.get("role") == "user"]
+    content = said[-1] if said else None
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text")).strip()
+    return content.strip() if isinstance(content, str) else ""
