@@ -81,18 +81,22 @@ def memory_tools(memory: Memory, *, read_only: bool = False) -> list[FunctionToo
     return [function_tool(function) for function in memory_functions(memory, read_only=read_only)]
 
 
-def recall_instructions(memory: Memory, base: str, *, max_tokens: int = 800) -> Instructions:
+def recall_instructions(
+    memory: Memory, base: str, *, session: MemkitSession | None = None, max_tokens: int = 800
+) -> Instructions:
     """Instructions for `Agent(instructions=...)`: `base`, and what bears on what the user said last.
 
     Args:
+        session: the one of the run: its items are left out, as the model reads them in its history.
         max_tokens: budget of what is recalled; when nothing bears on it, `base` stands alone.
     """
+    where = None if session is None else {"run_id": {"ne": session.session_id}}
 
     async def instructions(context: RunContextWrapper[Any], agent: Agent[Any]) -> str:
         query = _asked(context.turn_input)
         if not query:
             return base
-        recall = await asyncio.to_thread(memory.recall, query, max_tokens=max_tokens)
+        recall = await asyncio.to_thread(memory.recall, query, max_tokens=max_tokens, where=where)
         return base if recall.abstained else f"{base}\n\n{RECALLED}\n{recall.text}"
 
     return instructions

@@ -216,6 +216,18 @@ async def test_instructions_recall_what_bears_on_the_last_thing_a_user_said(memo
     assert "Ben" not in told
 
 
+async def test_instructions_leave_out_what_the_session_itself_shows(memory):
+    memory.add("The spare key hangs in the hall.")
+    monday, today = MemkitSession("monday", memory), MemkitSession("today", memory)
+    await monday.add_items([said("The spare key moved to the kitchen.")])
+    who = agent("In the kitchen.", instructions=recall_instructions(memory, "Be brief.", session=today))
+    await run(who, "Where is the spare key?", today)
+    told = who.model.last_call.system_instructions
+    assert "in the hall" in told
+    assert "to the kitchen" in told
+    assert "Where is" not in told
+
+
 async def test_instructions_without_evidence_or_words_are_the_base(memory):
     instructions = recall_instructions(memory, "Be brief.")
     who = agent("Hello.", instructions=instructions)
