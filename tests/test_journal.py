@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -187,6 +189,30 @@ def test_two_handles_see_each_other_and_never_pop_the_same_entry(open_memory, tm
     for thread in threads:
         thread.join()
     assert sorted(popped) == list(range(40))
+
+
+def pop_from_elsewhere(path, popped):
+    with Memory(path, embedder=embed, durability="os") as memory:
+        journal, mine = Journal(memory, "queue"), []
+        while len(journal):
+            with contextlib.suppress(IndexError):
+                mine.append(journal.pop())
+        popped.put(mine)
+
+
+def test_processes_never_pop_the_same_entry(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    popped = context.Queue()
+    with Memory(tmp_path / "a.mem", embedder=embed, durability="os") as memory:
+        Journal(memory, "queue").append(list(range(60)))
+        others = [context.Process(target=pop_from_elsewhere, args=(tmp_path / "a.mem", popped)) for _ in range(2)]
+        for process in others:
+            process.start()
+        taken = [one for _ in others for one in popped.get(timeout=60)]
+        for process in others:
+            process.join()
+        assert sorted(taken) == list(range(60))
+        assert len(Journal(memory, "queue")) == 0
 
 
 def test_threads_that_append_at_once_lose_nothing_and_batches_stay_together(open_memory):
