@@ -1,0 +1,27 @@
+"""Calls that block, for adapters whose framework awaits them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def finished(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run in a thread. When the caller is cancelled, that is passed on once the work is done, so that nobody takes
+    what happened for undone, and does it again.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
+    if cancelled is None:
+        return task.result()
+    task.exception()  # seen: the cancellation is what the caller hears of
+    raise cancelled
