@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +81,25 @@ def _watch(file: Path, seconds: float | None, cache_dir: Path | None, as_json: b
     check_there(file)
     modest()
     out.note("consolidating whenever there is enough new; stop with Ctrl-C")
-    watch(file, cache_dir=cache_dir, budget=seconds, slept=out.emit if as_json else out.show_sleep)
+    with _gentle_interrupts() as stop:
+        watch(file, cache_dir=cache_dir, budget=seconds, stop=stop, slept=out.emit if as_json else out.show_sleep)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _gentle_interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C sets the event, so that no write is cut in the middle; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def bands(file: File, *, user: User = None, agent: Agent = None, as_json: Json = False) -> None:
