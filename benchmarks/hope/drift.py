@@ -94,7 +94,7 @@ RULES: dict[str, tuple[Callable[..., Tensor], Mapping[str, Sequence[float]]]] = 
     "delta rule": (gated_delta, {"step": (0.1, 0.3, 0.5, 0.7, 1.0)}),
     "gated delta": (gated_delta, {"step": (0.3, 0.5, 0.7, 1.0), "alpha": (0.999, 0.99, 0.97)}),
     "least squares": (rls, {"lam": (1.0,), "ridge": (0.01, 0.1)}),
-    "forgetting least squares": (rls, {"lam": (0.99, 0.97, 0.95, 0.9, 0.8), "ridge": (0.01, 0.1)}),
+    "forgetting least squares": (rls, {"lam": (0.99, 0.97, 0.95, 0.9), "ridge": (0.01, 0.1)}),
 }
 TRAINED = {
     "trained gated DeltaNet": BASELINES["gated DeltaNet"],
