@@ -163,6 +163,31 @@ WRITES = {
 }
 
 
+@pytest.mark.parametrize("form", [rls_naive, rls_chunked])
+def test_rls_that_forgets_stays_positive_definite(form):
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.nn.functional.normalize(torch.randn(16, 16, generator=generator, dtype=torch.float64), dim=1)
+    k = keys[torch.randint(16, (1_500,), generator=generator)]
+    state = RLSState(torch.zeros(2, 16, dtype=torch.float64), 100 * torch.eye(16, dtype=torch.float64))
+    _, state = form(state, k, k, k[:, :2], weight=torch.ones(len(k), dtype=torch.float64), lam=0.95)
+    assert torch.linalg.eigvalsh(state.covariance).min() > 0
+    torch.testing.assert_close(state.memory @ keys.T, keys[:, :2].T, atol=1e-3, rtol=0)
+
+
+def test_a_rule_may_be_batched_by_vmap():
+    torch.manual_seed(0)
+    q, k, v, beta = torch.randn(3, 40, 5), torch.randn(3, 40, 5) / 3, torch.randn(3, 40, 2), torch.rand(3, 40)
+
+    def read(q, k, v, beta):
+        return delta_chunked(DeltaState(torch.zeros(2, 5)), q, k, v, beta=beta)
+
+    together, states = torch.vmap(read)(q, k, v, beta)
+    for i in range(3):
+        alone, state = read(q[i], k[i], v[i], beta[i])
+        torch.testing.assert_close(together[i], alone)
+        torch.testing.assert_close(states.memory[i], state.memory)
+
+
 @pytest.mark.parametrize("form", [0, 1], ids=["naive", "chunked"])
 @pytest.mark.parametrize("rule", WRITES)
 def test_what_is_written_is_read(rule, form):

@@ -269,7 +269,7 @@ def rls_naive(
         known = covariance @ k[t]
         gain = known / (lam / weight[t] + k[t] @ known)
         memory = memory + torch.outer(v[t] - memory @ k[t], gain)
-        covariance = (covariance - torch.outer(gain, known)) / lam
+        covariance = _symmetric(covariance - torch.outer(gain, known)) / lam
         outputs.append((memory @ q[t])[None])
     return _checked(torch.cat(outputs), RLSState(memory, covariance))
 
@@ -301,8 +301,13 @@ def rls_chunked(
         gains = torch.linalg.solve_triangular(factor, known, upper=False)
         outputs.append(queries @ memory.T + (queries @ gains.T).tril() @ errors)
         memory = memory + errors.T @ gains
-        covariance = (covariance - gains.T @ gains) / fade[-1]
+        covariance = _symmetric(covariance - gains.T @ gains) / fade[-1]
     return _checked(torch.cat(outputs), RLSState(memory, covariance))
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    """What of it is symmetric: below lam = 1 the rest, which is rounding, would grow by 1 / lam at each pair."""
+    return (matrix + matrix.T) / 2
 
 
 def _fading(lam: float, like: Tensor) -> Tensor:
@@ -333,5 +338,7 @@ def _checked(outputs: Tensor, state: _State) -> tuple[Tensor, _State]:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all numbers are finite; a fifth of the time of `isfinite`."""
-    return bool((tensor.detach() * 0).sum() == 0)
+    """Whether all numbers are finite; a fifth of the time of `isfinite`. Within `vmap` nobody can look: taken as so."""
+    import torch
+
+    return bool(torch._C._functorch.is_batchedtensor(tensor) or (tensor.detach() * 0).sum() == 0)
