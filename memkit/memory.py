@@ -120,6 +120,11 @@ class Memory:
         """The same memory, bound to a user, agent or run: it can neither see nor change anything else."""
         return self._view(scope=self._bound(user_id, agent_id, run_id))
 
+    @property
+    def bound(self) -> dict[str, str]:
+        """The scope that this view is bound to, by name; empty for the memory itself."""
+        return dict(self._scope)
+
     def at(self, when: datetime | str) -> Memory:
         """The memory as it was at a time: a read-only view of the versions that were recorded and current then.
 

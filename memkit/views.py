@@ -28,5 +28,5 @@ def own_id(memory: Memory, *parts: str) -> str:
 
     An id belongs to the scope that used it first, so equal parts have different ids in different scopes.
     """
-    named = json.dumps([sorted(memory._scope.items()), *parts])  # JSON, so that no two parts run together
+    named = json.dumps([sorted(memory.bound.items()), *parts])  # JSON, so that no two parts run together
     return hashlib.sha256(named.encode()).hexdigest()[:32]

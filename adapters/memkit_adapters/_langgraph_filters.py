@@ -6,7 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from langgraph.store.base import ListNamespacesOp, MatchCondition
+from memkit_adapters._guard import missing
+
+try:
+    from langgraph.store.base import ListNamespacesOp, MatchCondition
+except ImportError as error:
+    raise missing("langgraph", error) from error
 
 _KEY = re.compile(r"[A-Za-z0-9_.\-]+")
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from memkit import Memory
 from memkit.errors import InvalidFilter
-from memkit_adapters._listing import everything
+from memkit.views import everything
 
 Where = dict[str, Any]
 _FIELDS = {"data": "text", "memory": "text", "created_at": "created_at", "updated_at": "updated_at", "id": "id"}

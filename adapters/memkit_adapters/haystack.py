@@ -18,9 +18,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from memkit import Item, Memory
 from memkit.errors import InvalidFilter
 from memkit.ingest import Draft, check_metadata, check_text
+from memkit.views import everything
 from memkit.writing import check_id
 from memkit_adapters._guard import missing
-from memkit_adapters._listing import everything
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict

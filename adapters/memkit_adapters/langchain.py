@@ -9,9 +9,9 @@ import numpy as np
 
 from memkit import Hit, Item, Memory
 from memkit.ingest import Draft, check_metadata, check_text
+from memkit.views import everything
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
-from memkit_adapters._listing import everything
 
 try:
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun

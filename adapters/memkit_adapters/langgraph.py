@@ -18,9 +18,9 @@ from memkit import Hit, Memory
 from memkit import Item as Remembered
 from memkit.errors import InvalidInput
 from memkit.ingest import Draft, check_metadata, check_text
+from memkit.views import everything
 from memkit_adapters._guard import missing
 from memkit_adapters._langgraph_filters import matches, selected
-from memkit_adapters._listing import everything
 
 try:
     from langgraph.store.base import (

@@ -10,8 +10,8 @@ from typing import Any
 from memkit import Memory
 from memkit.ingest import Draft
 from memkit.packing import estimate_tokens
+from memkit.views import everything
 from memkit_adapters._guard import missing
-from memkit_adapters._listing import everything
 
 try:
     from llama_index.core.base.llms.types import ChatMessage

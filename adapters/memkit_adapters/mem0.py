@@ -26,7 +26,7 @@ import memkit
 from memkit import Item
 from memkit.errors import InvalidFilter, InvalidInput
 from memkit.ingest import Draft, check_metadata
-from memkit_adapters._listing import everything
+from memkit.views import everything
 from memkit_adapters._mem0_arguments import (
     PROCEDURAL,
     SCOPES,

@@ -2,9 +2,10 @@
 
     python tests/conformance/run.py [NAME ...]
 
-Each suite is fetched at a pinned version into a temporary directory, its tests are put beside a `conftest.py` of ours
-that swaps their class for the adapter's, and pytest runs them. Nothing of theirs is kept. Without a package index the
-script says so and ends with exit code 0; a test that fails ends it with 1.
+Each suite of `suites.py` is fetched at a pinned version into a temporary directory, its tests are put beside our
+`NAME/swapped.py`, as `conftest.py`, which puts the adapter in their class's place, and pytest runs them. Nothing of
+theirs is kept. Without a package index the script says so and ends with exit code 0; a test that fails, or fewer tests
+than there should be, ends it with 1.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+
+from suites import SUITES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -25,64 +29,49 @@ OPTIONS = ["-q", "--import-mode=prepend", "-p", "no:randomly", "-p", "no:cachepr
 OPTIONS += ["-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
 
 
-@dataclass(frozen=True)
-class Suite:
-    """A suite: what is fetched, which of its files are run, and which tests are left out, and why.
-
-    Attributes:
-        needed: how many tests have to pass.
-    """
-
-    package: str
-    files: tuple[str, ...]
-    needed: int
-    left_out: dict[str, str] = field(default_factory=dict)
-
-
-SUITES = {
-    "langgraph_sqlite": Suite(
-        "langgraph-checkpoint-sqlite==3.1.2",
-        ("tests/test_store.py", "tests/test_async_store.py"),
-        140,
-        {
-            "tests/test_store.py::test_vector_store_initialization": "asks for the tables of SQLite",
-            "tests/test_store.py::test_nonnull_migrations": "asks for the migrations of SQLite's tables",
-        },
-    ),
-    "langgraph_memory": Suite("langgraph-checkpoint==4.3.2", ("tests/test_store.py",), 117),
-}
-
-
-def main(names: list[str]) -> int:
+def main(names: Sequence[str]) -> int:
     """Run suites by name, all without any. Returns the exit code."""
     failed = []
     for name in names or list(SUITES):
+        suite = SUITES[name]
+        package, wanted = suite.package.split("==")
+        if version(package) != wanted:
+            print(
+                f"{name}: {package} {version(package)} is installed, and {wanted} is tested; run: pip install {suite.package}"
+            )
+            failed.append(name)
+            continue
         with tempfile.TemporaryDirectory() as scratch:
-            tests = fetched(SUITES[name].package, Path(scratch))
+            tests = fetched(suite.package, Path(scratch))
             if tests is None:
-                print(f"{name}: SKIPPED, {SUITES[name].package} cannot be fetched from a package index")
-                continue
-            if not passes(name, tests):
+                print(f"{name}: SKIPPED, {suite.package} cannot be fetched from a package index")
+            elif not passes(name, tests):
                 failed.append(name)
     return 1 if failed else 0
 
 
 def fetched(package: str, scratch: Path) -> Path | None:
-    """The unpacked `tests` directory of a source distribution; None when there is no package index."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-    done = subprocess.run([*command, "--no-build-isolation", "-d", str(scratch), package], check=False)
-    archives = list(scratch.glob("*.tar.gz"))
-    if done.returncode or not archives:
-        return None
-    with tarfile.open(archives[0]) as archive:
-        archive.extractall(scratch / "sdist", filter="data")
-    return next((scratch / "sdist").glob("*/tests"))
+    """The unpacked `tests` directory of a source distribution; None when there is no package index.
+
+    pip asks the distribution's build system for its metadata, and has to fetch that too where it is not installed.
+    """
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(scratch)]
+    for options in (["--no-build-isolation"], []):
+        subprocess.run([*command, *options, package], check=False, stderr=subprocess.DEVNULL)
+        for archive in scratch.glob("*.tar.gz"):
+            with tarfile.open(archive) as opened:
+                opened.extractall(scratch / "sdist", filter="data")
+            return next((scratch / "sdist").glob("*/tests"))
+    return None
 
 
 def passes(name: str, tests: Path) -> bool:
-    """Whether enough tests of a suite pass; prints how many."""
+    """Whether every test that is not left out passes, and none is missing; prints how many."""
     suite, root = SUITES[name], tests.parent
-    (tests / "__init__.py").touch()
+    for package in (tests, *(path for path in tests.rglob("*") if path.is_dir())):
+        (package / "__init__.py").touch()
+    if suite.unused:
+        (root / suite.unused).unlink()
     shutil.copy(HERE / name / "swapped.py", root / "conftest.py")
     left_out = [f"--deselect={test}" for test in suite.left_out]
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "storage", "adapters"))
@@ -91,14 +80,19 @@ def passes(name: str, tests: Path) -> bool:
     done = subprocess.run(
         [*command, *suite.files], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
-    found = re.search(r"(\d+) passed", done.stdout)
-    passed = int(found[1]) if found else 0
-    if passed < suite.needed:
+    counts = {
+        word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|deselected|error|skipped)", done.stdout)
+    }
+    good = done.returncode == 0 and counts.get("passed", 0) == suite.needed and "skipped" not in counts
+    if not good:
         print(done.stdout[-12_000:], done.stderr[-2_000:])
-    print(f"{name}: {passed} passed, {suite.needed} needed ({suite.package})")
+    total = sum(counts.values())
+    print(
+        f"{name}: {counts.get('passed', 0)} of {total} passed, {counts.get('deselected', 0)} left out, {suite.needed} needed ({suite.package})"
+    )
     for test, reason in suite.left_out.items():
         print(f"  left out: {test}: {reason}")
-    return passed >= suite.needed
+    return good
 
 
 if __name__ == "__main__":

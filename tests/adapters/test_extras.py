@@ -15,6 +15,13 @@ ADAPTERS = {
     "haystack": ("haystack", "haystack"),
     "pydantic_ai": ("pydantic_ai", "pydantic-ai"),
     "llama_index": ("llama_index", "llama-index"),
+    "langchain": ("langchain_core", "langchain"),
+    "langchain_middleware": ("langchain", "langchain"),
+    "langgraph": ("langgraph", "langgraph"),
+    "mcp_server": ("mcp", "mcp"),
+    "openai_agents": ("agents", "openai-agents"),
+    "claude": ("anthropic", "anthropic"),
+    "claude_agent": ("claude_agent_sdk", "claude-agent"),
 }
 
 
@@ -41,6 +48,12 @@ except ImportError as error:
     assert f'pip install "memkit-ai[{extra}]"' in python(code)
 
 
-def test_the_mem0_drop_in_needs_no_mem0_and_no_framework():
-    code = "import memkit_adapters.mem0, memkit.migrate, sys; print([m for m in ('mem0', 'qdrant_client', 'haystack', 'langgraph', 'memvid_sdk', 'torch') if m in sys.modules])"
-    assert python(code).strip() == "[]"
+FRAMEWORKS = ["agents", "anthropic", "claude_agent_sdk", "haystack", "langchain_core", "langgraph", "llama_index"]
+FRAMEWORKS += ["mcp", "mem0", "memvid_sdk", "openai", "pydantic_ai", "qdrant_client", "torch"]
+
+
+@pytest.mark.parametrize(
+    "modules", ["memkit, memkit_adapters", "memkit.journal, memkit.documents", "memkit.migrate", "memkit_adapters.mem0"]
+)
+def test_what_needs_no_framework_loads_none(modules):
+    assert python(f"import {modules}, sys; print([m for m in {FRAMEWORKS} if m in sys.modules])").strip() == "[]"
