@@ -105,7 +105,8 @@ class AsyncMemory:
     def __repr__(self) -> str:
         return f"Async{self._memory!r}"
 
-    # views do no I/O: they are not awaited
+    # views and what they are bound to need no I/O: they are not awaited
+    bound = property(lambda self: self._memory.bound, doc=Memory.bound.__doc__)
     scope = _viewing(Memory.scope)
     at = _viewing(Memory.at)
     branch = _viewing(Memory.branch)
