@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from memkit.items import Change, Hit, Item, Stats
     from memkit.slow.bands import Band
     from memkit.slow.many import Outcome
-    from memkit.slow.sleep import SleepReport
+    from memkit.slow.rounds import SleepReport
     from memkit_storage.rewrite import EraseReceipt
     from memkit_storage.verify import VerifyReport
 

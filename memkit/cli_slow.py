@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ def consolidate(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until stopped, whenever there is enough new.")] = False,
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Of one sleep: 90s, 10m, 1h.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="A language model on disk that learns the items, too.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Where to train the model: cpu, cuda.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Files at a time, of a directory.")] = 1,
     ray: Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")] = None,
     user: User = None,
@@ -34,14 +38,32 @@ def consolidate(
 ) -> None:
     """Turn what was learned into bands: replay the log, solve it anew, let in what proves itself."""
     seconds = seconds_of(budget)
+    if model is not None and file.is_dir():
+        raise InvalidInput(f"--model with a directory of files, {file}; consolidate them one at a time")
+    pair = () if model is None else language_model(model)
     if file.is_dir():
         _many(file, jobs, ray, seconds, as_json)
     elif watch:
-        _watch(file, seconds, cache_dir, as_json)
+        _watch(file, seconds, cache_dir, as_json, pair, device)
     else:
         with opened(file, user, agent, cache_dir=cache_dir) as memory, out.progress("consolidating") as bar:
-            report = memory.consolidate(budget=seconds, progress=bar)
+            report = memory.consolidate(*pair, device=device, budget=seconds, progress=bar)
         out.emit(report) if as_json else out.show_sleep(report)
+
+
+def language_model(folder: Path) -> tuple[Any, Any]:
+    """A causal language model and its tokenizer, from a directory as `save_pretrained` writes it; nothing is fetched.
+
+    Raises:
+        InvalidInput: there is none. ImportError: transformers is not installed.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+        return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"--model {folder}: no causal language model with its tokenizer: {error}") from error
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -75,14 +97,24 @@ def _many(folder: Path, jobs: int, ray: str | None, seconds: float | None, as_js
         raise typer.Exit(out.NOT_THERE)
 
 
-def _watch(file: Path, seconds: float | None, cache_dir: Path | None, as_json: bool) -> None:
+def _watch(  # noqa: PLR0917 - the options of one verb
+    file: Path, seconds: float | None, cache_dir: Path | None, as_json: bool, pair: tuple[Any, ...], device: str | None
+) -> None:
     from memkit.slow.worker import modest, watch
 
     check_there(file)
     modest()
     out.note("consolidating whenever there is enough new; stop with Ctrl-C")
     with _gentle_interrupts() as stop:
-        watch(file, cache_dir=cache_dir, budget=seconds, stop=stop, slept=out.emit if as_json else out.show_sleep)
+        watch(
+            file,
+            cache_dir=cache_dir,
+            language_model=pair or None,
+            device=device,
+            budget=seconds,
+            stop=stop,
+            slept=out.emit if as_json else out.show_sleep,
+        )
     raise KeyboardInterrupt
 
 

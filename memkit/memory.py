@@ -6,7 +6,7 @@ It checks what comes in, binds scopes and times, and hands over: to `ingest` for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from memkit.fast.lm.attached import AttachedLM
     from memkit.slow.bands import Band
     from memkit.slow.clock import Level
-    from memkit.slow.sleep import SleepReport
+    from memkit.slow.rounds import SleepReport
     from memkit.slow.worker import Supervisor
 
     Bands = list[Band]
@@ -470,6 +470,7 @@ class Memory:
         *,
         fresh: bool = False,
         listen: bool = True,
+        consolidated: bool = True,
         user_id: str | Sequence[str] | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
@@ -483,6 +484,7 @@ class Memory:
             model, tokenizer: of `AutoModelForCausalLM` and `AutoTokenizer`, on any device and in any precision.
             fresh: start with nothing read, whatever the file holds.
             listen: learn from what `forward` and `generate` see, too, and not from `lm.read` alone.
+            consolidated: let the bands act that `consolidate(model, tokenizer)` has made for these users.
             user_id: or a list of them: then row i of a batch belongs to the i-th.
 
         Raises:
@@ -496,13 +498,27 @@ class Memory:
         if not scopes or len({tuple(scope.items()) for scope in scopes}) < len(scopes):
             raise InvalidInput(f"user_id={user_id!r}: name each user once")
         users = [User(scope, self._fast.family(scope)) for scope in scopes]
-        return AttachedLM(self, self._store, users, model, tokenizer, fresh=fresh, listen=listen, as_of=self._as_of)
+        return AttachedLM(
+            self,
+            self._store,
+            users,
+            model,
+            tokenizer,
+            fresh=fresh,
+            listen=listen,
+            consolidated=consolidated,
+            as_of=self._as_of,
+        )
 
     # consolidating
 
     def consolidate(
         self,
+        model: Any | None = None,
+        tokenizer: Any | None = None,
         *,
+        device: str | None = None,
+        writer: Callable[[str], Iterable[tuple[str, str]]] | None = None,
         budget: float | None = None,
         megabytes: int | None = None,
         due: int = 1,
@@ -519,21 +535,35 @@ class Memory:
         processes read and write meanwhile. `memkit consolidate FILE --watch` runs it beside an application.
 
         Args:
-            budget: seconds. megabytes: of memory for feedback. due: new feedbacks from which a user and agent get a
-                band. stop: asked between steps whether to stop. What is left
+            model, tokenizer: of a local causal language model: then items of the log become slots beside its weights
+                as well, which act whenever it is attached (docs/consolidate-lm.md). device: where to train them.
+                writer: gives questions and answers of a text, besides those made by rules
+                (`memkit.slow.lm.asking.writer(model, tokenizer)`: the model's own).
+            budget: seconds. megabytes: of memory for feedback. due: new feedbacks, or items to learn, from which a
+                user and agent get a band. stop: asked between steps whether to stop. What is left
                 undone is done by the next sleep.
             progress: callable (done, total) of users and agents.
 
         Raises:
             Busy: another process or thread is consolidating this file.
+            InvalidInput: a model without its tokenizer, no dense decoder, or one that a memory is attached to.
         """
         self._writable()
-        from memkit.slow.sleep import Budget, Sleeper, sole_sleeper
+        if (model is None) is not (tokenizer is None):
+            raise InvalidInput("consolidate(model, tokenizer): pass both, or neither")
+        from memkit.slow.rounds import Budget
+        from memkit.slow.sleep import Sleeper, sole_sleeper
 
-        scope = self._bound(user_id, agent_id, None)
+        scope, limits = self._bound(user_id, agent_id, None), Budget(budget, megabytes, stop or (lambda: False))
         with sole_sleeper(self._index.root):
-            sleeper = Sleeper(self._store, self._index, self._fast)
-            return sleeper.sleep(scope, Budget(budget, megabytes, stop or (lambda: False)), due=due, progress=progress)
+            report = Sleeper(self._store, self._index, self._fast).sleep(scope, limits, due=due, progress=progress)
+            if model is None:
+                return report
+            from memkit.slow.lm.sleep import LanguageModel, LMSleeper
+
+            lm = LanguageModel(model, tokenizer, device, writer)
+            sleeper = LMSleeper(self._store, self._fast, lm, self._index.root)
+            return report.also(sleeper.sleep(scope, limits, due=due, progress=progress))
 
     def bands(self) -> Bands:
         """Every band of this view's users and agents, oldest first: let in or not, in force or not, and why."""

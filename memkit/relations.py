@@ -160,6 +160,11 @@ def supersedes(newer: Hit, older: Hit, similarity: float | None) -> bool:
     return total > 0 and gone >= _SHARE * total
 
 
+def may_supersede(text: str) -> bool:
+    """Whether a text says anything that could make another a thing of the past."""
+    return any(one.changes for one in _statements(text))
+
+
 class _Statement(NamedTuple):
     """A sentence: what of it counts, the slot that it fills with a value, and what it says is over.
 

@@ -1,9 +1,25 @@
-"""A tokenizer of words with what generation needs, for tiny random models."""
+"""A tokenizer of words with what generation needs, tiny random models that tell words apart, and a few facts."""
 
 from __future__ import annotations
 
 import re
 from zlib import crc32
+
+import torch
+from lm_support import tiny
+
+from memkit.slow.lm.anchors import ANCHORS
+from memkit.slow.lm.examples import plain
+from memkit.slow.lm.forms import lesson
+
+FACTS = {
+    "dog": "Orla Venn's dog is called Biscuit.",
+    "city": "Orla Venn lives in Porto.",
+    "job": "Ivo Brask works as a plumber.",
+    "hq": "Kestrion Labs is headquartered in the city of Graz.",
+}
+LESSONS = [lesson(name, text) for name, text in FACTS.items()]
+OTHERS = ["The train to the coast leaves at seven.", "Nobody knows what bees think of Ivo or of a Brask."]
 
 
 class Words:
@@ -31,3 +47,25 @@ class Words:
     def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         kept = [at for at in ids if not (skip_special_tokens and at < 2)]
         return "".join(self.words[at] if at < len(self.words) else f" #{at}" for at in kept)
+
+
+def numbered():
+    """A tokenizer whose numbers are all given, in an order that no test changes."""
+    tokenizer = Words()
+    for text in (*FACTS.values(), *(form.prompt for one in LESSONS for form in one.forms), *OTHERS, *ANCHORS):
+        tokenizer(text)
+    return tokenizer
+
+
+def build(kind="llama", dtype=torch.float32, seed=0):
+    """A tiny model in which, as in trained ones, an early state says mostly which token it stands on."""
+    model = tiny(kind, seed=seed, dtype=dtype)
+    for name, parameter in model.named_parameters():
+        if re.search(r"\.0\.(self_attn\.o_proj|attn\.c_proj)\.weight|wpe", name):
+            parameter.data *= 0.1
+    return model
+
+
+def logits(model, tokenizer, text, **given):
+    with torch.no_grad():
+        return model(torch.tensor([plain(tokenizer, text)]), **given).logits

@@ -12,7 +12,8 @@ from memkit.fast import ranker
 from memkit.fast.tier import packed, unpacked
 from memkit.slow import gate, recall_band
 from memkit.slow.gate import Arms
-from memkit.slow.sleep import BYTES_A_FEEDBACK, LEAST, Budget, sole_sleeper
+from memkit.slow.rounds import BYTES_A_FEEDBACK, LEAST, Budget
+from memkit.slow.sleep import sole_sleeper
 
 NAMES = ("ana", "bo", "cleo", "dan")
 THINGS = ("boat", "dog", "piano", "garden", "cello", "bike")

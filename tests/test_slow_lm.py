@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,27 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lm_support import KINDS, tiny
-from slow_lm_support import Words
+from lm_support import KINDS
+from slow_lm_support import FACTS, LESSONS, OTHERS, build, logits, numbered
 
 from memkit.errors import InvalidInput, ModelMismatch
 from memkit.slow.lm import probes
-from memkit.slow.lm.anchors import ANCHORS
 from memkit.slow.lm.asking import answers, writer
 from memkit.slow.lm.examples import plain
 from memkit.slow.lm.expert import Slots, applied, from_arrays, gate, opening, to_arrays
 from memkit.slow.lm.forms import in_sight, lesson
 from memkit.slow.lm.train import Recipe, grouped, train
 
-FACTS = {
-    "dog": "Orla Venn's dog is called Biscuit.",
-    "city": "Orla Venn lives in Porto.",
-    "job": "Ivo Brask works as a plumber.",
-    "hq": "Kestrion Labs is headquartered in the city of Graz.",
-}
-LESSONS = [lesson(name, text) for name, text in FACTS.items()]
 QUICK = Recipe(steps=24, rate=0.05, keep=0.5)
-OTHERS = ["The train to the coast leaves at seven.", "Nobody knows what bees think of Ivo or of a Brask."]
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +30,9 @@ def words():
     return numbered()
 
 
-def numbered():
-    """A tokenizer whose numbers are all given, in an order that no test changes."""
-    tokenizer = Words()
-    for text in (*FACTS.values(), *(form.prompt for one in LESSONS for form in one.forms), *OTHERS, *ANCHORS):
-        tokenizer(text)
-    return tokenizer
-
-
 def fell(curve):
     """Whether a loss went down by a quarter or more."""
     return np.mean(curve[-8:]) < 0.75 * curve[0]
-
-
-def build(kind="llama", dtype=torch.float32, seed=0):
-    """A tiny model in which, as in trained ones, an early state says mostly which token it stands on."""
-    model = tiny(kind, seed=seed, dtype=dtype)
-    for name, parameter in model.named_parameters():
-        if re.search(r"\.0\.(self_attn\.o_proj|attn\.c_proj)\.weight|wpe", name):
-            parameter.data *= 0.1
-    return model
-
-
-def logits(model, tokenizer, text, **given):
-    with torch.no_grad():
-        return model(torch.tensor([plain(tokenizer, text)]), **given).logits
 
 
 @pytest.fixture(scope="module")

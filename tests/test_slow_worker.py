@@ -18,7 +18,7 @@ from test_slow import fill, tell
 from memkit import Memory
 from memkit.errors import InvalidInput, NotAMemory
 from memkit.slow import many
-from memkit.slow.sleep import LEAST
+from memkit.slow.rounds import LEAST
 from memkit.slow.worker import watch
 
 SLEEPER = """

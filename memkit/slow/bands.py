@@ -109,13 +109,17 @@ class Made:
         return value
 
 
-def write(store: Store, made: Made) -> Band:
+def write(store: Store, made: Made) -> Band | None:
     """Append a band: one frame, so that it is in force whole or not at all.
+
+    Returns:
+        None, and nothing is written, if something that it was made from has been erased meanwhile.
 
     Raises:
         ReadOnly, StorageFailed: nothing was written.
     """
-    store.record_learning(FrameType.BAND, made.packed())
+    if not store.record_learning(FrameType.BAND, made.packed(), made_from=made.positions):
+        return None
     return next(band for band in bands(store) if band.id == made.id)
 
 

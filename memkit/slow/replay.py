@@ -1,8 +1,8 @@
-"""Replay: which items of the log a sleep looks at again, and which it must not learn from.
+"""Replay: which items of the log a sleep learns from, and which it must not.
 
-The log is complete, so what is replayed is a question of time and not of what was kept. New items come first, then
-older ones by how surprising they were when they were written and how often an answer used them, and some drawn evenly,
-so that nothing is out of reach. Deterministic for a seed.
+The log is complete, so what is replayed is a question of time and not of what was kept. Where there are more items than
+a sleep has time for, most of them are those that were surprising when they were written or that answers used, and some
+are drawn evenly, so that nothing is out of reach. Deterministic for a seed.
 
 Trust. An item with `metadata={"trusted": False}` may be found and quoted, and is not trained on. Items with a `source`
 in their metadata are limited: no named source makes up more than its share of a sleep.
@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memkit_storage.filters import Filter
 from memkit_storage.rows import Row
-from memkit_storage.store import Store
 
-PRIORITISED = 0.7  # of the older items that are replayed; the rest is drawn evenly
+PRIORITISED = 0.7  # of what is chosen, by surprise and use; the rest is drawn evenly
 SOURCE_SHARE = 0.2  # of a sleep that one named source may make up
 UNKNOWN_SURPRISE = 0.5
 
@@ -29,20 +27,11 @@ class Replay(NamedTuple):
     """What a sleep is made from.
 
     Attributes:
-        new: items since the last sleep. old: earlier ones that are replayed. left: trusted items that were not chosen.
-        untrusted, limited: how many were left out for want of trust, and because their source had its share.
+        rows: items, in the order of the log. untrusted: left out for want of trust.
     """
 
-    new: list[Row]
-    old: list[Row]
-    left: list[Row]
-    untrusted: int
-    limited: int
-
-    @property
-    def positions(self) -> list[int]:
-        """Of everything that is trained on."""
-        return [row.position for row in (*self.new, *self.old)]
+    rows: list[Row]
+    untrusted: list[Row]
 
 
 def trusted(row: Row) -> bool:
@@ -51,34 +40,19 @@ def trusted(row: Row) -> bool:
 
 
 def replay(
-    store: Store,
-    scope: Mapping[str, str],
-    feedbacks: Iterable[Mapping[str, Any]] = (),
-    *,
-    since: int = -1,
-    limit: int = 512,
-    seed: int = 0,
+    rows: Sequence[Row], feedbacks: Iterable[Mapping[str, Any]] = (), *, limit: int = 512, seed: int = 0
 ) -> Replay:
-    """Choose living items of a scope.
+    """Choose among living items, given in the order of the log.
 
     Args:
-        feedbacks: of the scope, for how often an item was used.
-        since: log position after which an item is new. limit: items in all.
+        feedbacks: about them, for how often an item was used. limit: items in all.
     """
-    everything = store.select(Filter.parse(dict(scope)))
-    rows = [row for row in everything if trusted(row)]
-    allowed, limited = _rationed(rows, limit)
-    new = [row for row in allowed if row.position > since][-limit:]
-    chosen = {row.position for row in new}
+    allowed = _rationed([row for row in rows if trusted(row)], limit)
     used = Counter(id_ for value in feedbacks for id_ in value.get("used", []))
-    past = [row for row in allowed if row.position <= since]
-    old = _prioritised(past, used, limit - len(new), seed)
-    chosen |= {row.position for row in old}
-    left = [row for row in rows if row.position not in chosen]
-    return Replay(new, old, left, len(everything) - len(rows), limited)
+    return Replay(_prioritised(allowed, used, limit, seed), [row for row in rows if not trusted(row)])
 
 
-def _rationed(rows: Sequence[Row], limit: int) -> tuple[list[Row], int]:
+def _rationed(rows: Sequence[Row], limit: int) -> list[Row]:
     """At most its share of items for each named source, the first ones that it brought."""
     share, taken, kept = max(1, int(SOURCE_SHARE * limit)), Counter[str](), []
     for row in rows:
@@ -88,18 +62,18 @@ def _rationed(rows: Sequence[Row], limit: int) -> tuple[list[Row], int]:
             if taken[source] > share:
                 continue
         kept.append(row)
-    return kept, len(rows) - len(kept)
+    return kept
 
 
 def _prioritised(rows: Sequence[Row], used: Mapping[str, int], count: int, seed: int) -> list[Row]:
-    """Some items, mostly those that were surprising or useful, in the order of the log."""
-    if count <= 0 or not rows:
-        return []
+    """Some items, mostly those that were surprising or useful, in the order of the log; all, if they are few."""
+    if len(rows) <= count:
+        return list(rows)
     rng = np.random.default_rng(seed)
     priority = np.array([_priority(row, used) for row in rows])
     first = np.argsort(-priority, kind="stable")[: int(PRIORITISED * count)]
     rest = np.setdiff1d(np.arange(len(rows)), first)
-    drawn = rng.choice(rest, min(count - len(first), len(rest)), replace=False) if len(rest) else rest
+    drawn = rng.choice(rest, count - len(first), replace=False)
     return [rows[i] for i in np.sort(np.concatenate([first, drawn])).tolist()]
 
 

@@ -2,6 +2,8 @@
 
     snapshot -> replay -> train -> gate -> one frame
 
+The work for recall bands; inside a language model the same is done by `memkit.slow.lm.sleep`.
+
 A family of scopes is done when its band is in the file: let in or turned away, by one appended frame. So a sleep that
 is killed has lost at most the family that it was at, and the next one goes on from there. Readers and writers of the
 file do not wait: only the frame itself is written under the appender's lock.
@@ -9,25 +11,24 @@ file do not wait: only the frame itself is written under the appender's lock.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from memkit.fast.feedback import Feedback
 from memkit.fast.tier import Family, FamilyState, FastTier, packed, weighed
 from memkit.ranking import prior
 from memkit.recall import Asked, candidates
 from memkit.slow import bands, gate, recall_band
-from memkit.slow.bands import Band, Made
+from memkit.slow.bands import Made
 from memkit.slow.clock import scope_of, within
 from memkit.slow.gate import Arms, Verdict
 from memkit.slow.replay import trusted
+from memkit.slow.rounds import LEAST, Budget, Feedbacks, Progress, SleepReport, Slept, go_round
 from memkit.writing import new_id
 from memkit_storage import files, lineage
 from memkit_storage.errors import Busy
@@ -37,64 +38,10 @@ from memkit_storage.log import now_us
 from memkit_storage.rows import Row
 from memkit_storage.store import Store
 
-Progress = Callable[[int, int], None]
-Feedbacks = Sequence[dict[str, Any]]
-
-LEAST = 16  # feedbacks of a family that a band is made from
 HELD_OUT = 4  # one feedback in so many, the newest, is a probe
 PROBES = 4  # that a verdict needs
 CANARIES = 24
 OUTERMOST = 50.0  # norm of the weights, in usual spreads
-BYTES_A_FEEDBACK = 3 * 50 * 23 * 8  # of a batch, with the copies that folds make
-
-
-class SleepReport(BaseModel):
-    """What a sleep did.
-
-    Attributes:
-        bands: that were made, let in or not. skipped: scope -> why nothing was made for it.
-        losses: band id -> training loss after each step. seconds: on the wall.
-        finished: False when the budget ran out or it was interrupted; the next sleep goes on.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    bands: list[Band]
-    skipped: dict[str, str]
-    losses: dict[str, list[float]]
-    seconds: float
-    finished: bool
-
-
-@dataclass
-class Budget:
-    """How long and how large a sleep may be, and whether it was asked to stop.
-
-    Args:
-        seconds: on the wall; None for any. megabytes: of memory for feedback; None for any.
-        stopped: asked between steps.
-    """
-
-    seconds: float | None = None
-    megabytes: int | None = None
-    stopped: Callable[[], bool] = lambda: False
-    begun: float = field(default_factory=time.monotonic)
-
-    @property
-    def left(self) -> float:
-        """Seconds, infinite without a limit."""
-        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self.begun)
-
-    @property
-    def over(self) -> bool:
-        """Whether to stop now."""
-        return self.left <= 0 or self.stopped()
-
-    def fitting(self, feedbacks: Feedbacks) -> Feedbacks:
-        """The newest feedback that memory allows."""
-        if self.megabytes is None:
-            return feedbacks
-        return feedbacks[-max(LEAST, self.megabytes * 1_000_000 // BYTES_A_FEEDBACK) :]
 
 
 class Sleeper:
@@ -115,26 +62,17 @@ class Sleeper:
         Args:
             due: new feedbacks from which a family is worth a band.
         """
-        made: list[Band] = []
-        skipped: dict[str, str] = {}
-        losses: dict[str, list[float]] = {}
         self._store.refresh()
-        work = [(family, told) for family, told in self._tier.families().items() if within(scope, scope_of(told))]
-        for done, (family, told) in enumerate(work):
-            if budget.over:
-                break
-            reason = self._idle(family, told, due)
-            if reason:
-                skipped[_named(family)] = reason
-            else:
-                band, curve = self._consolidated(family, budget.fitting(told))
-                made.append(band)
-                losses[band.id] = curve
-            if progress:
-                progress(done + 1, len(work))
-        finished = len(made) + len(skipped) == len(work)
-        seconds = time.monotonic() - budget.begun
-        return SleepReport(bands=made, skipped=skipped, losses=losses, seconds=seconds, finished=finished)
+        work = {
+            family: partial(self._slept, family, told, budget, due)
+            for family, told in self._tier.families().items()
+            if within(scope, scope_of(told))
+        }
+        return go_round(work, budget, progress)
+
+    def _slept(self, family: Family, told: Feedbacks, budget: Budget, due: int) -> Slept:
+        reason = self._idle(family, told, due)
+        return Slept(reason=reason) if reason else self._consolidated(family, budget.fitting(told))
 
     def _idle(self, family: Family, told: Feedbacks, due: int) -> str | None:
         """Why there is nothing to do for a family, if so."""
@@ -153,7 +91,7 @@ class Sleeper:
         mine = [r for r in lineage.records(self._store) if r.value["kind"] == "recall"]
         return next((r for r in reversed(mine) if tuple(r.value["family"]) == family and "through" in r.value), None)
 
-    def _consolidated(self, family: Family, told: Feedbacks) -> tuple[Band, list[float]]:
+    def _consolidated(self, family: Family, told: Feedbacks) -> Slept:
         with _few_threads():
             chain = (self._store.log.cursor.chain or b"").hex()
             whole = recall_band.solve(self._tier, told)
@@ -181,7 +119,7 @@ class Sleeper:
             learned={name: value for name, value in learned.items() if name != "arrays"},
             arrays=learned["arrays"],
         )
-        return bands.write(self._store, made), whole.losses
+        return Slept.with_band(bands.write(self._store, made), whole.losses)
 
     def _positions(self, told: Feedbacks) -> list[int]:
         """Log positions of every version of what the feedback is about."""
@@ -244,10 +182,6 @@ def _reciprocal(feedback: Feedback, weights: Any, used: Any) -> float:
 def _is_sound(state: FamilyState) -> bool:
     mean = state.ranker.mean
     return bool(np.isfinite(mean).all() and np.linalg.norm(mean) < OUTERMOST and np.isfinite(state.words.weights).all())
-
-
-def _named(family: Family) -> str:
-    return " / ".join(name for name in family if name) or "(no scope)"
 
 
 @contextmanager

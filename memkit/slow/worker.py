@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from memkit.slow.clock import SLEEP
-from memkit.slow.sleep import SleepReport
+from memkit.slow.rounds import SleepReport
 
 EVERY = 5.0  # seconds between looks
 AGAIN = (1.0, 60.0)  # seconds before a worker that died is started again: at first, and at most
@@ -27,9 +28,12 @@ def watch(
     path: str | Path,
     *,
     cache_dir: str | Path | None = None,
+    embedder: Any | None = None,
     share: bool = False,
     every: float = EVERY,
     due: int = SLEEP,
+    language_model: tuple[Any, Any] | None = None,
+    device: str | None = None,
     budget: float | None = None,
     stop: threading.Event | None = None,
     slept: Callable[[SleepReport], None] | None = None,
@@ -37,7 +41,9 @@ def watch(
     """Consolidate a file whenever it is due, until `stop` is set.
 
     Args:
-        share: as `Memory(share_learning=)`. every: seconds between looks. due: new feedbacks of a user and agent.
+        embedder, share: as `Memory(embedder=, share_learning=)`. every: seconds between looks.
+        due: new feedbacks, or items to learn, of a user and agent.
+        language_model: model and tokenizer, and the device to train on, as `Memory.consolidate` takes them.
         budget: seconds of one sleep. slept: called with the report of each sleep that made something.
 
     Raises:
@@ -47,12 +53,18 @@ def watch(
     from memkit.memory import Memory
 
     ended = stop or threading.Event()
-    with Memory(path, cache_dir=cache_dir, share_learning=share) as memory:
+    with Memory(path, embedder=embedder, cache_dir=cache_dir, share_learning=share) as memory:
+        seen = -1
         while not ended.is_set():
-            with suppress(Busy):  # another one does it
-                report = memory.consolidate(budget=budget, due=due, stop=ended.is_set)
-                if report.bands and slept is not None:
-                    slept(report)
+            size = memory.stats().file_bytes
+            if size != seen:
+                with suppress(Busy):  # another one does it
+                    report = memory.consolidate(
+                        *language_model or (), device=device, budget=budget, due=due, stop=ended.is_set
+                    )
+                    seen = size if report.finished else -1
+                    if report.bands and slept is not None:
+                        slept(report)
             ended.wait(every)
 
 

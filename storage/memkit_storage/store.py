@@ -389,16 +389,25 @@ class Store:
         self._dirty = True
         self._apply_note(self.log.read(offset))
 
-    def record_learning(self, kind: FrameType, value: dict[str, Any]) -> None:
+    def record_learning(self, kind: FrameType, value: dict[str, Any], *, made_from: Sequence[int] = ()) -> bool:
         """Append what the learned tiers record, and make it durable.
+
+        Args:
+            made_from: log positions of the versions that it was learned from.
+
+        Returns:
+            False, and nothing is written, if one of them was erased meanwhile.
 
         Raises:
             ReadOnly, StorageFailed: nothing was written.
         """
         with self.lock, self.exclusive():
+            if len(self.catalog.by_position(made_from)) < len(made_from):
+                return False
             self.append_note(kind, value)
             end = self.log.cursor.offset
         self.log.commit(end)
+        return True
 
     def learned(self, start: int) -> Iterator[tuple[FrameType, dict[str, Any]]]:
         """Under the lock: what the learned tiers recorded, in order, from the `start`-th on; damage is left out."""

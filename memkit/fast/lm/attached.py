@@ -24,6 +24,8 @@ from memkit.fast.lm.places import identity
 from memkit.fast.lm.reader import CACHE_NAMES, FastWeights, Reader, Surprise, Tokens, common
 from memkit.fast.lm.weights import LMState, Rule
 from memkit.ingest import drafts
+from memkit.slow.lm.expert import Slots
+from memkit.slow.lm.held import held
 from memkit_storage.errors import InvalidInput
 from memkit_storage.format import FrameType
 from memkit_storage.store import Store
@@ -86,6 +88,7 @@ class AttachedLM:
         *,
         fresh: bool,
         listen: bool,
+        consolidated: bool = True,
         rank: int = RANK,
         as_of: int | None = None,
     ) -> None:
@@ -108,6 +111,8 @@ class AttachedLM:
 
         self._ear: Any = None
         self._busy = False
+        self._slots: Slots | None = None  # of what the slow tier has put beside the model
+        self._consolidated, self._as_of, self._bands_seen = consolidated, as_of, 0
 
     # attaching
 
@@ -119,6 +124,7 @@ class AttachedLM:
         self._plain._memkit_attached = True
         self._fast.install()
         self._ear = self._plain.register_forward_pre_hook(self._hear, with_kwargs=True)
+        self._consolidate()
         self._show()
         return self
 
@@ -131,9 +137,26 @@ class AttachedLM:
         finally:
             self._ear.remove()
             self._fast.remove()
+            if self._slots is not None:
+                self._slots.remove()
+                self._slots = None
             self._fast.said, self._ear = None, None
             del self._plain._memkit_attached
             _compile_anew(self.model)
+
+    def _consolidate(self) -> None:
+        """Put in what the slow tier has beside this model for these users now, in place of what was in."""
+        if self._ear is None or not self._consolidated:  # outside the block the model is left alone
+            return
+        if self._slots is not None:
+            self._slots.remove()
+            self._slots = None
+        with self._store.lock:
+            self._bands_seen = len(self._store.learning)
+        found = [held(self._store, user.family, self._name, self._as_of) for user in self._users]
+        chains = [[one.expert] if one and one.expert.items else [] for one in found]
+        if any(chains):
+            self._slots = Slots(self._plain).use(*chains).install()
 
     def _show(self) -> None:
         """Let the hooks say what the state holds now."""
@@ -206,6 +229,7 @@ class AttachedLM:
         if self._ear is None:
             raise InvalidInput('not attached; write "with memory.attach(model, tokenizer) as lm:" around it')
         self._obey_erasures()
+        self._follow_bands()
         self._busy, view = True, self._reader.view()
         try:
             state, surprises = self._reader.read(self._state, rows, self._rule if learn else None)
@@ -328,10 +352,22 @@ class AttachedLM:
     def _obey_erasures(self) -> None:
         """What was erased from the file must not live on in a state that was read from it."""
         erasures = self._count_erasures()
-        if erasures != self._erasures:
-            self._erasures = erasures
-            self.reset()
-            warnings.warn("items were erased from the file: the attached model forgets what it had read", stacklevel=3)
+        if erasures == self._erasures:
+            return
+        self._erasures = erasures
+        self.reset()
+        self._consolidate()
+        warnings.warn("items were erased from the file: the attached model forgets what it had read", stacklevel=3)
+
+    def _follow_bands(self) -> None:
+        """Let in what was consolidated meanwhile, in whatever process, and out what was taken back."""
+        with self._store.lock:
+            rewritten = len(self._store.learning) < self._bands_seen
+            news = [kind for kind, _ in self._store.learned(self._bands_seen)]
+            self._bands_seen = len(self._store.learning)
+        if rewritten or FrameType.BAND in news:
+            self._consolidate()
+            _compile_anew(self.model)
 
 
 def _real(ids: Tensor, mask: Any, row: int) -> Tokens:

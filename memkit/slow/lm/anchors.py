@@ -38,3 +38,25 @@ The Falcon 9 rocket was developed by SpaceX in California.
 Sarah's favourite food is pizza, and she is allergic to nuts.
 """.strip().splitlines()
 )
+
+# of the same kinds, and never used for keys: what a gate looks at
+TEXTS = tuple(
+    """
+The museum in the old town opens at ten, and children get in for nothing.
+Iron rusts because it reacts with oxygen and water.
+Peter Novak and Lucia Marino have run the bookshop on the corner since 2003.
+Before you merge a branch, read the whole diff once more from top to bottom.
+How can I fall asleep faster when I am worried about work?
+In 1912 a ship that was thought to be unsinkable went down on its first voyage.
+Please draft a polite reminder to a customer whose payment is two weeks late.
+The National Institute of Applied Physics employs four hundred people.
+A hash table finds a value in about the same time however many it holds.
+My name is Laura Schmidt and I teach mathematics at Riverside High School in Denver.
+What can I cook with rice, spinach and a can of chickpeas?
+The river flooded three villages in the north after a week of rain.
+Dr. Omar Farouk retired in June, and Helen Brooks has taken over his practice.
+Compare renting with buying a flat for a young couple with little savings.
+He plays chess on the train and always loses to his younger sister.
+The capital of Canada is Ottawa, and most people there speak English or French.
+""".strip().splitlines()
+)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def due() -> bool:
 
 
 def save(path: Path, work: str, point: Point) -> None:
-    """Write a checkpoint; a kill leaves the one before."""
+    """Write a checkpoint; a kill leaves the one before. Where its directory is gone, there is none."""
     global _last  # noqa: PLW0603
     from safetensors.torch import save as pack
 
@@ -92,11 +93,12 @@ def save(path: Path, work: str, point: Point) -> None:
         "arrays": pack({name: array.float().cpu().contiguous() for name, array in arrays.items()}),
     }
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(msgpack.packb(value))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with suppress(FileNotFoundError):
+        with part.open("wb") as file:
+            file.write(msgpack.packb(value))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
     _last = time.monotonic()
 
 

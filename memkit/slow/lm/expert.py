@@ -93,6 +93,17 @@ class Expert(NamedTuple):
             values=self.values[kept],
         )
 
+    def beside(self, other: Expert) -> Expert:
+        """One band with the slots of both, which were trained in one model; this one's scale of keys stays."""
+        owner = torch.cat([self.owner, other.owner + len(self.items)])
+        return self._replace(
+            items=self.items + other.items,
+            keys=torch.cat([self.keys, other.keys]),
+            owner=owner,
+            near=torch.cat([self.near, other.near]),
+            values=torch.cat([self.values, other.values]),
+        )
+
     def together(self, ids: Collection[str]) -> set[str]:
         """Items that were learned with those of `ids`, because a phrase of one opens the other; `ids` included."""
         alike = torch.einsum("kmd,jmd->kjm", self.keys, self.keys) + (self.keys.norm(dim=-1) < 0.5)[:, None]

@@ -131,7 +131,7 @@ def train(
     """
     until = None if seconds is None else time.monotonic() + seconds
     work = Work(lessons, parent, replay, anchors, recipe, seed)
-    with _frozen(model, device) as where, _halved(model, where), torch.inference_mode(False):
+    with frozen(model, device) as where, _halved(model, where), torch.inference_mode(False):
         return _Trainer(model, tokenizer, work, progress, checkpoint).run(until)
 
 
@@ -259,7 +259,7 @@ class _Trainer:
 
 
 @contextmanager
-def _frozen(model: Any, device: str | torch.device | None) -> Iterator[torch.device]:
+def frozen(model: Any, device: str | torch.device | None) -> Iterator[torch.device]:
     """A model that neither trains nor drops out, on a device; afterwards it is where and as it was."""
     home, training = next(model.parameters()).device, [module for module in model.modules() if module.training]
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]

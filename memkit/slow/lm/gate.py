@@ -1,0 +1,138 @@
+"""The gate of a language model's band: which of its items pass, and whether the band does.
+
+An item passes if the model tells it in a wording that it was not taught, and if its slot stays shut on text that is
+about nobody in particular; what does not is left out of the band, with the reason. The band passes on other wordings:
+most of the new items are told, those told before are told still, other text costs no more, and everyday questions are
+answered as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from memkit.slow.gate import Verdict
+from memkit.slow.lm import probes, scope
+from memkit.slow.lm.anchors import TEXTS
+from memkit.slow.lm.asking import continued
+from memkit.slow.lm.examples import opened, plain
+from memkit.slow.lm.expert import PHRASE, Expert, applied, opening, scope_layer
+from memkit.slow.lm.probes import CANARIES, LONGEST, Probe
+
+ASKED = 48  # wordings, of new items and of old ones
+OLD_LOSS = 0.02  # share of old wordings that may be lost
+TEXT_LOSS = 0.005  # relative rise of the loss on text that no item is about
+LEARNED = 0.5  # share of wordings of new items that must be told right
+
+
+class Exam(NamedTuple):
+    """Wordings that an item was not taught in: one to choose items by, the others to judge the band by."""
+
+    first: list[Probe]
+    others: list[Probe]
+
+    @classmethod
+    def of(cls, found: Iterable[Probe]) -> Exam:
+        """From what `probes.held_out` gives for some items: several wordings of each value, one after the other."""
+        first: list[Probe] = []
+        others: list[Probe] = []
+        seen: set[tuple[str, str]] = set()
+        for probe in found:
+            value = probe.item, probe.form.answer
+            (others if value in seen else first).append(probe)
+            seen.add(value)
+        return cls(first, others)
+
+    def about(self, items: Iterable[str]) -> list[Probe]:
+        """Of the others those about some items; an even sample if they are many."""
+        wanted = set(items)
+        found = [probe for probe in self.others if probe.item in wanted]
+        return found[:: -(-len(found) // ASKED)] if found else []
+
+
+def sifted(model: Any, tokenizer: Any, new: Expert, kept: Expert | None, exam: Exam) -> tuple[Expert, dict[str, str]]:
+    """What is left of a new band without items that fail, and why each of those does.
+
+    Args:
+        kept: the band that acts beside it.
+    """
+    failed = dict.fromkeys(_opened(model, tokenizer, new), "it opens on text that is about somebody else")
+    new = new.without(failed)
+    asked = [probe for probe in exam.first if probe.item in new.items]
+    with applied(model, chain(kept, new)):
+        right = probes.recall(model, tokenizer, asked).right
+    told = {probe.item for probe, is_right in zip(asked, right, strict=True) if is_right}
+    untold = {probe.item for probe in asked} - told
+    return new.without(untold), failed | dict.fromkeys(untold, "it is not told in other words")
+
+
+def _opened(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
+    """Items whose slot opens in everyday questions, their answers, or texts."""
+    if not expert.items:
+        return []
+    asked = [opened(tokenizer, text) for text in CANARIES]
+    said = continued(model, tokenizer, asked, LONGEST)
+    rows = [*(a + b for a, b in zip(asked, said, strict=True)), *(plain(tokenizer, text) for text in TEXTS)]
+    open_ = torch.zeros(len(expert.items), dtype=torch.bool)
+    for hidden in scope.states(model, rows, scope_layer(model)):
+        before = hidden.new_zeros(PHRASE - 1, hidden.shape[1])
+        open_ |= opening(torch.cat([before, hidden])[None], expert)[0].any(0).cpu()
+    return [item for item, is_open in zip(expert.items, open_.tolist(), strict=True) if is_open]
+
+
+def judge(model: Any, tokenizer: Any, whole: Expert, kept: Expert | None, exam: Exam) -> Verdict:
+    """The verdict on a band.
+
+    Args:
+        whole: all of its slots. kept: those that acted before.
+    """
+    known = kept.items if kept else ()
+    fresh, past = exam.about(set(whole.items) - set(known)), exam.about(known)
+    before = _measured(model, tokenizer, kept, fresh, past)
+    after = _measured(model, tokenizer, whole, fresh, past)
+    metrics = {
+        "probes": float(len(fresh)), "probes_now": before.fresh, "probes_band": after.fresh,
+        "old": float(len(past)), "old_now": before.past, "old_band": after.past,
+        "text": after.text / before.text - 1, "canaries": float(len(CANARIES)),
+        "canaries_same": float(sum(a == b for a, b in zip(before.said, after.said, strict=True))),
+    }  # fmt: skip
+    faults = _faults(metrics) if set(whole.items) > set(known) else ["nothing new was learned"]
+    told = f"{after.fresh:.0%} of {len(fresh)} new wordings told right, {before.fresh:.0%} before"
+    return Verdict(not faults, faults or [told], metrics)
+
+
+class _Measured(NamedTuple):
+    fresh: float
+    past: float
+    text: float
+    said: list[str]
+
+
+def _measured(
+    model: Any, tokenizer: Any, expert: Expert | None, fresh: Sequence[Probe], past: Sequence[Probe]
+) -> _Measured:
+    with applied(model, chain(expert)):
+        return _Measured(
+            probes.recall(model, tokenizer, fresh).share,
+            probes.recall(model, tokenizer, past).share,
+            probes.text_loss(model, tokenizer, TEXTS),
+            probes.canaries(model, tokenizer),
+        )
+
+
+def _faults(metrics: dict[str, float]) -> list[str]:
+    told, old, text = metrics["probes_band"], metrics["old_band"], metrics["text"]
+    checks = [
+        (told >= max(LEARNED, metrics["probes_now"]), f"probes: {told:.0%} of the new wordings told right"),
+        (old >= metrics["old_now"] - OLD_LOSS, f"old probes: {old:.0%}, before {metrics['old_now']:.0%}"),
+        (text <= TEXT_LOSS, f"text: its loss rises by {text:.2%}"),
+        (metrics["canaries_same"] == metrics["canaries"], "canaries: an everyday question is answered otherwise"),
+    ]
+    return [fault for holds, fault in checks if not holds]
+
+
+def chain(*experts: Expert | None) -> list[Expert]:
+    """Bands that have slots."""
+    return [expert for expert in experts if expert is not None and expert.items]

@@ -1,0 +1,277 @@
+"""A sleep inside a language model: items of the log become slots beside its weights.
+
+A band holds all that a family's model knows: the slots of the band before whose items are as they were, and new ones
+trained beside them. So going back to the band before is going back to what was known then. Items that have changed,
+ended, or been superseded by a newer one lose their slots, and those that were learned together with them are trained
+again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memkit.errors import InvalidInput
+from memkit.fast.lm.places import identity
+from memkit.fast.tier import Family, FastTier
+from memkit.items import Hit
+from memkit.relations import cosine, is_newer, may_supersede, supersedes
+from memkit.slow import bands
+from memkit.slow.bands import Made
+from memkit.slow.gate import Verdict
+from memkit.slow.lm import gate, probes
+from memkit.slow.lm.expert import Expert, to_arrays
+from memkit.slow.lm.forms import Lesson, Writer, lesson
+from memkit.slow.lm.held import KIND, Held, held
+from memkit.slow.lm.train import Progress, Recipe, Report, frozen, train
+from memkit.slow.replay import Replay, replay
+from memkit.slow.rounds import Budget, SleepReport, Slept, go_round
+from memkit.slow.rounds import Progress as Rounds
+from memkit.writing import new_id
+from memkit_storage import lineage
+from memkit_storage.filters import Filter
+from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
+from memkit_storage.store import Store
+
+
+class LanguageModel(NamedTuple):
+    """What bands are trained in.
+
+    Attributes:
+        model, tokenizer: of `AutoModelForCausalLM` and `AutoTokenizer`. device: where to train; None: where it is.
+        writer: text -> questions with answers, besides those made by rules. recipe: of the training.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: str | None = None
+    writer: Writer | None = None
+    recipe: Recipe = Recipe()
+
+
+class _StoppedError(Exception):
+    """The sleep was asked to stop in the midst of training."""
+
+
+class LMSleeper:
+    """Makes the language model bands of one file.
+
+    Args:
+        checkpoints: directory for what a killed training goes on from.
+
+    Raises:
+        InvalidInput: a memory is attached to the model, or it is no dense decoder.
+    """
+
+    def __init__(self, store: Store, tier: FastTier, lm: LanguageModel, checkpoints: Path) -> None:
+        if getattr(lm.model, "_memkit_attached", False):
+            raise InvalidInput("this model has a memory attached; consolidate after that block, or with another copy")
+        self._store, self._tier, self._lm, self._folder = store, tier, lm, checkpoints
+        self._name = identity(lm.model)
+
+    def _families(self, scope: Mapping[str, str]) -> dict[Family, list[Row]]:
+        """All living items of each family that has some within a scope, in the order of the log."""
+        whose = {name: scope[name] for name in ("user_id", "agent_id") if name in scope} or scope
+        everyone = self._tier.family(scope) == ()  # the file's owner shares what is learned
+        found: dict[Family, list[Row]] = {}
+        for row in self._store.select(Filter.parse({} if everyone else dict(whose))):
+            named = {name: value for name, value in zip(SCOPE_FIELDS, row.scope, strict=True) if value}
+            found.setdefault(self._tier.family(named), []).append(row)
+        return found
+
+    def sleep(
+        self, scope: Mapping[str, str], budget: Budget, *, due: int = 1, progress: Rounds | None = None
+    ) -> SleepReport:
+        """One sleep for the families that have items within a scope (all, without one).
+
+        Args:
+            due: new items from which a family is worth a band.
+        """
+        self._store.refresh()
+        families = self._families(scope).items()
+        work = {family: partial(self._slept, family, rows, budget, due) for family, rows in families}
+        return go_round(work, budget, progress)
+
+    def _slept(self, family: Family, rows: Sequence[Row], budget: Budget, due: int) -> Slept:
+        checkpoint, through = self._checkpoint(family, rows)
+        everything, rows = rows, [row for row in rows if row.position <= through]
+        later = len(rows) < len(everything)
+        night = _Night(self._lm, rows, held(self._store, family, self._name), self._looked(family))
+        if night.idle:
+            checkpoint.unlink(missing_ok=True)
+            return Slept(reason="nothing new since the last sleep", finished=not later)
+        if night.lessons < due and not checkpoint.exists():
+            return Slept(reason=f"{night.lessons} new items of which there is something to learn")
+        chosen = replay(night.fresh, self._tier.families().get(family, []))
+        try:
+            with frozen(self._lm.model, self._lm.device):
+                made = night.learned(chosen, checkpoint, budget)
+        except _StoppedError:
+            return Slept(finished=False)
+        if made is None:
+            checkpoint.unlink(missing_ok=True)
+            return Slept(reason="no trusted new item of which there is something to learn", finished=not later)
+        band = bands.write(self._store, self._made(family, night, made))
+        losses = [loss for group in made.report.losses for loss in group]
+        left = later or bool(made.report.left) or len(chosen.rows) + len(chosen.untrusted) < len(night.fresh)
+        return Slept.with_band(band, losses, finished=not left)
+
+    def _checkpoint(self, family: Family, rows: Sequence[Row]) -> tuple[Path, int]:
+        """The file of a training that was cut short, and the log position up to which it learned; or of a new one."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stem = f"lm-{bands.digest_of([family, self._name])[:16]}"
+        found = sorted(self._folder.glob(f"{stem}-*.sleep"))
+        if found:
+            return found[0], int(found[0].stem.rpartition("-")[2])
+        newest = max(row.position for row in rows)
+        return self._folder / f"{stem}-{newest}.sleep", newest
+
+    def _looked(self, family: Family) -> set[int]:
+        """Positions that the newest band of a family looked at, let in or not."""
+        mine = [r for r in lineage.records(self._store) if r.purpose == (KIND, family, self._name)]
+        return set(_positions(mine[-1].value.get("looked", []))) if mine else set()
+
+    def _made(self, family: Family, night: _Night, made: _Learned) -> Made:
+        from safetensors.torch import save
+
+        kept = {row.id: row for row in night.rows if row.id in made.whole.items}
+        names = ("user_id", "agent_id", "run_id")
+        return Made(
+            id=new_id(),
+            kind=KIND,
+            family=family,
+            scope={name: value for name, value in zip(names, family, strict=False) if value},
+            parent=night.before.record.id if night.before else None,
+            positions=[row.position for row in kept.values()],
+            digest=bands.digest_of([row.id, row.position, row.text] for row in kept.values()),
+            chain=(self._store.log.cursor.chain or b"").hex(),
+            model=self._name,
+            promoted=made.verdict.promoted,
+            reasons=[*made.verdict.reasons, *made.failures],
+            hyper=self._lm.recipe._asdict(),
+            metrics=made.verdict.metrics | {"seconds": made.report.seconds, "steps": float(made.report.steps)},
+            learned={
+                "looked": lineage.ranges(night.settled | made.looked),
+                "held": {id_: row.position for id_, row in kept.items()},
+            },
+            arrays=save(to_arrays(made.whole)),
+        )
+
+
+class _Learned(NamedTuple):
+    """What a night came to. Attributes: looked: log positions. failures: items that were left out, in words."""
+
+    whole: Expert
+    report: Report
+    verdict: Verdict
+    looked: set[int]
+    failures: list[str]
+
+
+class _Night:
+    """One family's sleep: its items, what acts now, and what is new."""
+
+    def __init__(self, lm: LanguageModel, rows: Sequence[Row], before: Held | None, looked: set[int]) -> None:
+        self._lm, self.rows, self.before = lm, rows, before
+        self._lessons = {row.id: self._lesson(row) for row in rows}
+        self.settled = set(_positions(before.record.value["looked"])) if before else set()
+        ended = _superseded(rows, self._lessons, self.settled)
+        known = before.apart_from(ended) if before else None
+        self.kept = known if known and known.items else None
+        lost = set(before.whole.items) - set(known.items) if before and known else set()
+        self.settled |= {row.position for row in rows if row.id in ended}
+        self.fresh = [
+            row for row in rows if row.id not in ended and (row.position not in self.settled or row.id in lost)
+        ]
+        self.idle = all(row.position in looked for row in self.fresh) and not (lost and looked <= self.settled)
+
+    @property
+    def lessons(self) -> int:
+        """How many of the new items have one, by rules; those of a writer are not asked for yet."""
+        return len(self.fresh) if self._lm.writer else sum(self._lessons[row.id] is not None for row in self.fresh)
+
+    def _lesson(self, row: Row) -> Lesson | None:
+        when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
+        return lesson(row.id, row.text, speaker=_speaker(row), when=when)
+
+    def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
+        """A band; None where no item has a lesson."""
+        new = [one for row in chosen.rows if (one := self._written(row))]
+        if not new:
+            return None
+        subjects = {one.subject for one in new}
+        items = set(self.kept.items) if self.kept else set()
+        old = [one for id_, one in self._lessons.items() if one and id_ in items and one.subject in subjects]
+        expert, report = self._trained(new, old, checkpoint, budget)
+        model, tokenizer = self._lm.model, self._lm.tokenizer
+        exam = gate.Exam.of(
+            probe for row in self.rows for probe in probes.held_out(row.id, row.text, speaker=_speaker(row))
+        )
+        passed, failed = gate.sifted(model, tokenizer, expert, self.kept, exam)
+        failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
+        whole = self.kept.beside(passed) if self.kept else passed
+        verdict = gate.judge(model, tokenizer, whole, self.kept, exam)
+        done = {row.position for row in (*chosen.rows, *chosen.untrusted) if row.id not in report.left}
+        return _Learned(whole, report, verdict, done, [f"{id_}: {why}" for id_, why in failed.items()])
+
+    def _written(self, row: Row) -> Lesson | None:
+        """The lesson of an item, with the questions of a writer."""
+        if self._lm.writer is None:
+            return self._lessons[row.id]
+        return lesson(row.id, row.text, speaker=_speaker(row), writer=self._lm.writer)
+
+    def _trained(
+        self,
+        new: Sequence[Lesson],
+        old: Sequence[Lesson],
+        checkpoint: Path,
+        budget: Budget,
+    ) -> tuple[Expert, Report]:
+        def told(_: Progress) -> None:
+            if budget.stopped() or not checkpoint.parent.is_dir():  # which an erasure removes
+                raise _StoppedError
+
+        return train(
+            self._lm.model,
+            self._lm.tokenizer,
+            new,
+            parent=gate.chain(self.kept),
+            replay=old,
+            recipe=self._lm.recipe,
+            seconds=budget.left,
+            progress=told,
+            checkpoint=checkpoint,
+        )
+
+
+def _superseded(rows: Sequence[Row], lessons: Mapping[str, Lesson | None], settled: Collection[int]) -> set[str]:
+    """Items that a newer one about the same subject, not looked at before, surely makes a thing of the past."""
+    alike: dict[str, list[Hit]] = {}
+    for row in rows:
+        one = lessons[row.id]
+        if one is not None:
+            alike.setdefault(one.subject, []).append(Hit.from_row(row, score=0.0))
+    vectors = {row.position: row.vector for row in rows}
+    return {old.id for same in alike.values() for old in _past(same, vectors, settled)}
+
+
+def _past(same: Sequence[Hit], vectors: Mapping[int, Vector], settled: Collection[int]) -> Iterator[Hit]:
+    fresh = [hit for hit in same if hit.position not in settled and may_supersede(hit.text)]
+    for old in same if fresh else ():
+        if any(is_newer(new, old) and supersedes(new, old, cosine(new, old, vectors)) for new in fresh):
+            yield old
+
+
+def _positions(ranges: Sequence[Sequence[int]]) -> Iterator[int]:
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def _speaker(row: Row) -> str | None:
+    """Whom the first person of an item means."""
+    owner = row.agent_id if row.metadata.get("role") == "assistant" else row.user_id
+    name = row.metadata.get("name") or owner
+    return name if isinstance(name, str) else None
