@@ -17,7 +17,7 @@ g opens where s comes near to what new queries of this user reach (`usual`); it 
 in common with those that got feedback, and then q' is q itself.
 
 [1] P. J. Huber, Robust Estimation of a Location Parameter (1964); as a write rule: Miras (arXiv 2504.13173), Yaad.
-[2] S. Haykin, Adaptive Filter Theory, table 10.1; here `memkit.fast.rules.rls_naive`, one step with lam = 1.
+[2] S. Haykin, Adaptive Filter Theory, table 10.1; one step of `memkit.fast.rules.rls_naive`, lam = 1.
 
 axes: d dimension of vectors · n items
 """
@@ -100,8 +100,8 @@ def learn(
     mean = state.mean + (seen.sum(axis=0) - len(seen) * state.mean) / (items + FIRST)
     key = _key(asked, mean)
     towards = _missed(asked, used, others) if len(others) else used.mean(axis=0) - mean - key
-    weights, covariance = _fitted(state, key, towards, weight)
-    small = (mean, items, _usual(state, _support(state.covariance, key)), state.learned + 1)
+    weights, covariance, support = _fitted(state, key, towards, weight)
+    small = (mean, items, _usual(state, support), state.learned + 1)
     return AdapterState(weights, covariance, *(np.asarray(value, np.float32) for value in small))
 
 
@@ -177,19 +177,21 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(lengths, _TINY), np.float32)
 
 
-def _fitted(state: AdapterState, key: Floats, towards: Floats, weight: float) -> tuple[Floats, Floats]:
-    """W and P after one weighted step towards a displacement (d,), its error clipped."""
+def _fitted(state: AdapterState, key: Floats, towards: Floats, weight: float) -> tuple[Floats, Floats, float]:
+    """W and P after one weighted step towards a displacement (d,), its error clipped; and the key's support before.
+
+    The step is `rls_naive`'s with lam = 1, each matrix read and written once.
+    """
     import torch
 
-    from memkit.fast.rules import RLSState, rls_naive
-
-    known = state.weights @ key
-    error = towards - known
-    value = known + error * min(1.0, CLIP / max(float(np.linalg.norm(error)), _TINY))
-    k, v = torch.from_numpy(key[None]), torch.from_numpy(np.asarray(value, np.float32)[None])
-    before = RLSState(torch.from_numpy(state.weights), torch.from_numpy(state.covariance))
-    _, after = rls_naive(before, k, k, v, weight=torch.tensor([weight / RIDGE]))
-    return after.memory.numpy(), after.covariance.numpy()
+    k, before, covariance = (torch.from_numpy(array) for array in (key, state.weights, state.covariance))
+    error = torch.from_numpy(towards) - before @ k
+    error = error * min(1.0, CLIP / max(float(torch.linalg.vector_norm(error)), _TINY))
+    known = covariance @ k
+    open_, length = float(k @ known), float(k @ k)
+    gain = known / (RIDGE / weight + open_)
+    after = torch.addr(before, error, gain), torch.addr(covariance, gain, known, alpha=-1)
+    return after[0].numpy(), after[1].numpy(), min(max(length - open_, 0.0), 1.0)
 
 
 def _rows(vectors: Floats, dim: int, name: str) -> Floats:

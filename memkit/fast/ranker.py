@@ -8,14 +8,17 @@ candidates [1], mixed with a share of chance so that a label that makes no sense
 The posterior over w is kept as a normal distribution and updated by two Newton steps per feedback (assumed density
 filtering with a Laplace approximation [2]), starting at the prior weights: constant size, any order of arrival.
 
-Guard. How far the weights in use move from the prior is decided by evidence, prequentially: before each update, the
-prior, the posterior and two points between are asked how well each would have ranked what turned out useful
-(reciprocal rank), and share their say by exponential weights with a fixed share for the prior [3]. A bad stretch moves
-the say back to the prior within a few answers.
+Guard. How far the weights in use move from the prior is decided by evidence, prequentially [3]: before each update, the
+posterior and two points on the way to it are asked how much better than the prior each would have ranked what turned
+out useful (reciprocal rank). A point is believed as far as its gains exceed their standard error: not below MARGIN
+errors, fully CONFIDENT errors above that. Older gains fade, so that a bad stretch leads back to the prior.
+
+    t_b = sum of gains / sqrt(NOISE + sum of squared gains)
+    in use = prior + max over b of b * clip((t_b - MARGIN) / CONFIDENT, 0, 1) * (posterior - prior)
 
 [1] Z. Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach (2007), eq. 4.
 [2] M. Opper, A Bayesian Approach to On-line Learning (1998), section 3.
-[3] M. Herbster, M. K. Warmuth, Tracking the Best Expert (1998), the fixed-share algorithm.
+[3] A. P. Dawid, Statistical Theory: The Prequential Approach (1984).
 """
 
 from __future__ import annotations
@@ -38,32 +41,40 @@ STRENGTH = 8.0  # precision of the prior, in units of a signal's usual spread
 TEMPERATURE = 2.0  # by which totals are divided to be log-odds
 CHANCE = 0.1
 STEPS = 2  # Newton steps an update
-BLEND = np.array([0.0, 0.25, 0.5, 1.0])  # from the prior to the posterior
-FIRST_SAY = np.array([0.5, 1 / 6, 1 / 6, 1 / 6])
-SHARE = 0.01  # of the say that is dealt out anew each time
-RATE = 1.0  # of the exponential weights
+BLEND = np.array([0.25, 0.5, 1.0])  # from the prior to the posterior: points that are judged
+MARGIN, CONFIDENT = 0.5, 1.0  # standard errors
+NOISE = 0.5  # squared gain that is assumed before any is seen
+FADE = 0.99  # of the evidence, at each judgement
+NO_EVIDENCE = np.zeros((2, len(BLEND)))
 
 
 class RankerState(NamedTuple):
-    """What feedback has taught about F signals: posterior mean (F,) and precision (F, F), the say (4,) of each blend,
-    all float64, and how many updates there were (1,)."""
+    """What feedback has taught about F signals: posterior mean (F,) and precision (F, F), the evidence (2, B) for each
+    point of BLEND (sums of gains over the prior, and of their squares), all float64, and how many updates there were
+    (1,)."""
 
     mean: Floats
     precision: Floats
-    say: Floats
+    evidence: Floats
     updates: Floats
 
 
 def empty() -> RankerState:
     """Nothing learned: the prior."""
-    return RankerState(start(), np.eye(len(SCALES)) * STRENGTH, FIRST_SAY.copy(), np.zeros(1))
+    return RankerState(start(), np.eye(len(SCALES)) * STRENGTH, NO_EVIDENCE.copy(), np.zeros(1))
 
 
 def weights(state: RankerState) -> Weights:
     """The weights in use: the prior, moved towards the posterior as far as the guard lets them."""
-    blend = float(state.say @ BLEND)
     origin = start()
-    return Weights((origin + blend * (state.mean - origin)) / SCALES)
+    return Weights((origin + believed(state.evidence) * (state.mean - origin)) / SCALES)
+
+
+def believed(evidence: Floats) -> float:
+    """How far evidence (2, B) lets the weights move from the prior to the posterior, in [0, 1]."""
+    gains, squares = evidence
+    errors = gains / np.sqrt(NOISE + squares)
+    return float((BLEND * np.clip((errors - MARGIN) / CONFIDENT, 0, 1)).max())
 
 
 def learn(state: RankerState, signals: Floats, used: npt.NDArray[np.bool_], weight: float = 1.0) -> RankerState:
@@ -81,11 +92,11 @@ def learn(state: RankerState, signals: Floats, used: npt.NDArray[np.bool_], weig
     scaled = torch.from_numpy(np.ascontiguousarray(signals / SCALES))
     mask = torch.from_numpy(used)
     mean, precision = torch.from_numpy(state.mean), torch.from_numpy(state.precision)
-    say = judged(torch.from_numpy(state.say), scaled, mask, mean, weight)
+    evidence = judged(torch.from_numpy(state.evidence), scaled, mask, mean, weight)
     mean, precision = posterior(mean, precision, scaled, mask, weight)
     if not (bool(torch.isfinite(mean).all()) and bool(torch.isfinite(precision).all())):
         return state
-    return RankerState(mean.numpy(), precision.numpy(), say.numpy(), state.updates + 1)
+    return RankerState(mean.numpy(), precision.numpy(), evidence.numpy(), state.updates + 1)
 
 
 def posterior(
@@ -109,9 +120,9 @@ def posterior(
 
 
 def judged(
-    say: torch.Tensor, scaled: torch.Tensor, used: torch.Tensor, mean: torch.Tensor, weight: float
+    evidence: torch.Tensor, scaled: torch.Tensor, used: torch.Tensor, mean: torch.Tensor, weight: float
 ) -> torch.Tensor:
-    """The say (4,) of each blend after it was asked to rank what turned out useful.
+    """The evidence (2, B) after each point of BLEND was asked to rank what turned out useful.
 
     Args:
         scaled: (n, F) signals over their usual spread. used: (n,). mean: (F,) of a posterior that has not seen them.
@@ -119,11 +130,12 @@ def judged(
     import torch
 
     origin = torch.from_numpy(start())
-    points = origin + torch.from_numpy(BLEND)[:, None] * (mean - origin)
-    totals = scaled @ points.T  # (n, blends)
+    points = origin + torch.from_numpy(np.r_[0.0, BLEND])[:, None] * (mean - origin)
+    totals = scaled @ points.T  # (n, 1 + B)
     rank = (totals > totals[used].max(dim=0).values).sum(dim=0)
-    told = torch.softmax(torch.log(say) + RATE * weight / (1 + rank.double()), 0)
-    return (1 - SHARE) * told + SHARE * torch.from_numpy(FIRST_SAY)
+    found = weight / (1 + rank.double())
+    gains = found[1:] - found[0]
+    return FADE * evidence + torch.stack([gains, gains**2])
 
 
 def start() -> Floats:

@@ -70,6 +70,7 @@ class FamilyState:
         """Of the signals, in use."""
         values = ranker.weights(self.ranker).values.copy()
         values[_ADAPTED] *= self.trust_words.degree
+        values[_NEEDS] *= self.trust_needs.degree
         return Weights(values)
 
     def adapted(self, query: Vector) -> tuple[Vector, float]:
@@ -366,16 +367,20 @@ class Branch(FastTier):
 
 def _needs_judged(state: FamilyState, feedback: Feedback) -> Trust:
     """What bringing back the items of past needs, fully believed, does to this answer."""
-    totals = state.weights.totals(feedback.signals)
-    brought = needs.lift(totals, feedback.signals[:, _NEEDS])
-    return state.trust_needs.judged(totals, brought, feedback.labels > 0)
+    values = state.weights.values.copy()
+    values[_NEEDS] = 0.0
+    without, signals = feedback.signals @ values, feedback.signals[:, _NEEDS]
+    brought = needs.lift(without + signals * ranker.weights(state.ranker).values[_NEEDS], signals)
+    return state.trust_needs.judged(without, brought, feedback.labels > 0)
 
 
 def _words_judged(state: FamilyState, feedback: Feedback) -> Trust:
     """What the query adapter, fully believed, does to this answer."""
-    values = ranker.weights(state.ranker).values
-    totals = feedback.signals @ np.where(np.arange(len(values)) == _ADAPTED, 0.0, values)
-    return state.trust_words.judged(totals, feedback.signals @ values, feedback.labels > 0)
+    values = state.weights.values.copy()
+    values[_ADAPTED] = 0.0
+    without, signals = feedback.signals @ values, feedback.signals[:, _ADAPTED]
+    adapted = without + signals * ranker.weights(state.ranker).values[_ADAPTED]
+    return state.trust_words.judged(without, adapted, feedback.labels > 0)
 
 
 def weighed(feedbacks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Feedback, float]]:

@@ -2,7 +2,7 @@
 
 Ranker. The online ranker sees each feedback once and starts at the prior with a fixed strength. Here the same
 likelihood (`memkit.fast.ranker`) is maximised over all feedback at once by Newton's method; the strength of the prior
-is the one under which feedback that was held out is likeliest; and the guard's say comes from weights that had not
+is the one under which feedback that was held out is likeliest; and the guard's evidence is of weights that had not
 seen the feedback they are judged by. A wrong answer stands out against all the others, and is believed less.
 
 Adapter. Recursive least squares is exact, but it clips an error when it comes, before it is known who is right. Here it
@@ -81,8 +81,8 @@ def solve(tier: FastTier, feedbacks: Sequence[dict[str, Any]]) -> Solved | None:
     batch = _batch(told)
     strength = _strength(batch)
     fit = fitted(batch, strength)
-    say = _say(batch, strength)
-    learned = ranker.RankerState(fit.mean.numpy(), fit.precision.numpy(), say, np.full(1, float(len(told))))
+    evidence = _evidence(batch, strength)
+    learned = ranker.RankerState(fit.mean.numpy(), fit.precision.numpy(), evidence, np.full(1, float(len(told))))
     words = tier.reworded(feedbacks)
     return Solved(replace(online, ranker=learned, words=words), {"strength": strength, "folds": FOLDS}, fit.losses)
 
@@ -169,15 +169,15 @@ def _strength(batch: Batch) -> float:
     return min(STRENGTHS, key=held_out)
 
 
-def _say(batch: Batch, strength: float) -> ranker.Floats:
-    """The guard's say (`ranker`), each feedback judged by weights that have not seen it."""
+def _evidence(batch: Batch, strength: float) -> ranker.Floats:
+    """The guard's evidence (`ranker`), each feedback judged by weights that have not seen it."""
     import torch
 
-    say = torch.from_numpy(ranker.FIRST_SAY)
+    evidence = torch.from_numpy(ranker.NO_EVIDENCE)
     for kept, out in _folds(len(batch.weight)):
         mean = fitted(batch.part(kept), strength).mean
         for row in out:
             there = batch.there[row]
             scaled = batch.features[row][there] * ranker.TEMPERATURE
-            say = ranker.judged(say, scaled, batch.used[row][there], mean, float(batch.weight[row]))
-    return np.asarray(say.numpy(), np.float64)
+            evidence = ranker.judged(evidence, scaled, batch.used[row][there], mean, float(batch.weight[row]))
+    return np.asarray(evidence.numpy(), np.float64)
