@@ -1,12 +1,13 @@
 """The front door: one object for everything that a .mem file remembers.
 
-It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to
-`memkit_storage` for writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm.
+It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to `memkit_storage` for
+writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm. What a memory learns is in
+`learning`, what is done with its file as a whole in `keeping`, what a view may see in `view`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,32 +25,24 @@ from memkit.arguments import (
     to_cursor,
 )
 from memkit.fast.salience import Salience
-from memkit.fast.tier import FamilyState, FastTier
-from memkit.finder import Finder
+from memkit.fast.tier import FastTier
 from memkit.ingest import Draft, check_metadata, drafts
-from memkit.items import Change, Hit, Item, MergeReport, Page, Recall, Stats, changes, to_table
+from memkit.items import Change, Hit, Item, Page, Recall, changes
+from memkit.keeping import Keeping
+from memkit.learning import Learning
 from memkit.packing import Order, estimate_tokens
 from memkit.vectors import FileVectors
 from memkit.writing import Writer, check_id
-from memkit_storage import rewrite, verify
-from memkit_storage.errors import InvalidInput, ReadOnly
-from memkit_storage.filters import Filter
-from memkit_storage.format import MAJOR, MINOR
+from memkit_storage.errors import InvalidInput
 from memkit_storage.index import Index
-from memkit_storage.log import Durability, now_us
-from memkit_storage.rows import SCOPE_FIELDS, Row
+from memkit_storage.log import Durability
+from memkit_storage.rows import Row
 from memkit_storage.store import Store
 from memkit_storage.times import parse_time, to_us
 
 if TYPE_CHECKING:
     from memkit.fast.lm.attached import AttachedLM
-    from memkit.slow.bands import Band
-    from memkit.slow.clock import Level
-    from memkit.slow.rounds import SleepReport
     from memkit.slow.worker import Supervisor
-
-    Bands = list[Band]
-    Levels = list[Level]
 
 Mode = Literal["hybrid", "vector", "text"]
 Progress = Callable[[int, int], None]
@@ -57,10 +50,9 @@ Items = list[Item]  # `list` is a method here
 MaybeItems = list[Item | None]
 Hits = list[Hit]
 Changes = list[Change]
-Ids = list[str]
 
 
-class Memory:
+class Memory(Learning, Keeping):
     """An agent's memory in one file.
 
     Args:
@@ -113,53 +105,6 @@ class Memory:
     def __repr__(self) -> str:
         bound = "".join(f", {name}={value!r}" for name, value in self._scope.items())
         return f"Memory({str(self._store.log.path)!r}{bound})"
-
-    # views
-
-    def scope(self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None) -> Memory:
-        """The same memory, bound to a user, agent or run: it can neither see nor change anything else."""
-        return self._view(scope=self._bound(user_id, agent_id, run_id))
-
-    @property
-    def bound(self) -> dict[str, str]:
-        """The scope that this view is bound to, by name; empty for the memory itself."""
-        return dict(self._scope)
-
-    def at(self, when: datetime | str) -> Memory:
-        """The memory as it was at a time: a read-only view of the versions that were recorded and current then.
-
-        `when` is an aware datetime or ISO 8601. It is compared with the times of recording (`updated_at`, deletions),
-        not with `occurred_at`. A search in the past is exact and reads what it needs from the log.
-        """
-        return self._view(as_of=to_us(parse_time(when)))
-
-    def _view(self, *, scope: dict[str, str] | None = None, as_of: int | None = None) -> Memory:
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
-        view._scope = self._scope if scope is None else scope
-        view._as_of = self._as_of if as_of is None else as_of
-        return view
-
-    def _bound(self, user_id: str | None, agent_id: str | None, run_id: str | None) -> dict[str, str]:
-        bound = dict(self._scope)
-        for name, value in zip(SCOPE_FIELDS, (user_id, agent_id, run_id), strict=True):
-            if value is None:
-                continue
-            if not isinstance(value, str) or not value:
-                raise InvalidInput(f"{name}={value!r}: a scope is a non-empty string")
-            if bound.get(name, value) != value:
-                raise InvalidInput(f"{name}={value!r}, but this view is bound to {name}={bound[name]!r}")
-            bound[name] = value
-        return bound
-
-    def _filter(
-        self,
-        where: Where | None,
-        user_id: str | None = None,
-        agent_id: str | None = None,
-        run_id: str | None = None,
-    ) -> Filter:
-        return Filter.parse(where) & Filter.parse(self._bound(user_id, agent_id, run_id))
 
     # writing
 
@@ -399,69 +344,7 @@ class Memory:
             into.read(recall.text)
         return recall
 
-    # learning
-
-    def feedback(
-        self,
-        recall_or_query: Recall | str,
-        *,
-        used: str | Sequence[str] = (),
-        wrong: str | Sequence[str] = (),
-        weight: float = 1.0,
-        source: str | None = None,
-        trusted: bool = True,
-        user_id: str | None = None,
-        agent_id: str | None = None,
-        run_id: str | None = None,
-    ) -> None:
-        """Say which items helped with a query and which misled: logged, and learned from at once by the fast tier.
-
-        What is learned acts in searches of the same user and agent alone, and as far as it has proved itself.
-
-        Args:
-            recall_or_query: what `recall` gave, or the query of a search.
-            used, wrong: ids of items.
-            weight: in (0, 1], how sure this is.
-            source: who says so, if not the caller: each named source can put in so much and no more.
-            trusted: False logs it without learning from it.
-
-        Raises:
-            ItemNotFound: an id is none of this view. InvalidInput: no id, an id that is both used and wrong, or a
-            weight out of range. Nothing is written or learned then.
-        """
-        self._writable()
-        recall = recall_or_query if isinstance(recall_or_query, Recall) else None
-        scope = self._bound(user_id, agent_id, run_id) | (recall.scope if recall else {})
-        self._finder.feedback(
-            recall,
-            recall.query if recall else queries_of(recall_or_query, "hybrid")[0],
-            self._filter(None) & Filter.parse(scope),
-            scope,
-            used=[used] if isinstance(used, str) else list(used),
-            wrong=[wrong] if isinstance(wrong, str) else list(wrong),
-            weight=weight,
-            source=source,
-            trusted=trusted,
-        )
-
-    def reset_fast(self) -> None:
-        """Forget what feedback taught this view's user and agent (the whole file, on a memory without scope).
-
-        The feedback stays in the log; what is learned starts anew from here.
-        """
-        self._writable()
-        self._fast.reset(self._scope, now_us())
-
-    def snapshot(self) -> FamilyState | None:
-        """What feedback has taught this view's user and agent so far, as a value; None before any feedback."""
-        self._store.refresh()
-        return self._fast.learned(self._scope, self._as_of)
-
-    def branch(self, state: FamilyState | None) -> Memory:
-        """The same memory, ranking with a snapshot: feedback given to it teaches the branch alone and is not logged."""
-        view = self._view()
-        view._fast = self._fast.branch(state)
-        return view
+    # inside a language model
 
     def attach(
         self,
@@ -510,214 +393,6 @@ class Memory:
             as_of=self._as_of,
         )
 
-    # consolidating
-
-    def consolidate(
-        self,
-        model: Any | None = None,
-        tokenizer: Any | None = None,
-        *,
-        device: str | None = None,
-        writer: Callable[[str], Iterable[tuple[str, str]]] | None = None,
-        budget: float | None = None,
-        megabytes: int | None = None,
-        due: int = 1,
-        stop: Callable[[], bool] | None = None,
-        progress: Progress | None = None,
-        user_id: str | None = None,
-        agent_id: str | None = None,
-    ) -> SleepReport:
-        """One sleep now: replay the log, make a band for each user and agent with new feedback, let in what passes.
-
-        A band is the whole of learned recall solved together from all logged feedback (`memkit.slow.recall_band`). It
-        acts at once if held-out feedback shows that it ranks no worse than what acts now, nothing known before is lost,
-        and items are still found by their own words; otherwise it is kept as turned away, with the reasons. Other
-        processes read and write meanwhile. `memkit consolidate FILE --watch` runs it beside an application.
-
-        Args:
-            model, tokenizer: of a local causal language model: then items of the log become slots beside its weights
-                as well, which act whenever it is attached (docs/consolidate-lm.md). device: where to train them.
-                writer: gives questions and answers of a text, besides those made by rules
-                (`memkit.slow.lm.asking.writer(model, tokenizer)`: the model's own).
-            budget: seconds. megabytes: of memory for feedback. due: new feedbacks, or items to learn, from which a
-                user and agent get a band. stop: asked between steps whether to stop. What is left
-                undone is done by the next sleep.
-            progress: callable (done, total) of users and agents.
-
-        Raises:
-            Busy: another process or thread is consolidating this file.
-            InvalidInput: a model without its tokenizer, no dense decoder, or one that a memory is attached to.
-        """
-        self._writable()
-        if (model is None) is not (tokenizer is None):
-            raise InvalidInput("consolidate(model, tokenizer): pass both, or neither")
-        from memkit.slow.rounds import Budget
-        from memkit.slow.sleep import Sleeper, sole_sleeper
-
-        scope, limits = self._bound(user_id, agent_id, None), Budget(budget, megabytes, stop or (lambda: False))
-        with sole_sleeper(self._index.root):
-            report = Sleeper(self._store, self._index, self._fast).sleep(scope, limits, due=due, progress=progress)
-            if model is None:
-                return report
-            from memkit.slow.lm.sleep import LanguageModel, LMSleeper
-
-            lm = LanguageModel(model, tokenizer, device, writer)
-            sleeper = LMSleeper(self._store, self._fast, lm, self._index.root)
-            return report.also(sleeper.sleep(scope, limits, due=due, progress=progress))
-
-    def bands(self) -> Bands:
-        """Every band of this view's users and agents, oldest first: let in or not, in force or not, and why."""
-        from memkit.slow.bands import bands
-        from memkit.slow.clock import within
-
-        return [band for band in bands(self._store) if within(self._scope, band.scope)]
-
-    def rollback(self, band_id: str, *, undo: bool = False) -> Ids:
-        """Take a band back, with every band that was made starting from it: what acted before acts again, at once.
-
-        Nothing is deleted. `undo=True` puts a band in force again.
-
-        Returns:
-            Ids of the bands that were switched.
-
-        Raises:
-            ItemNotFound: no such band in this view.
-        """
-        self._writable()
-        from memkit.slow.bands import switch
-
-        allowed = [band.id for band in self.bands()]
-        return switch(self._store, band_id, on=undo, reason="undo" if undo else "rollback", allowed=allowed)
-
-    def levels(self) -> Levels:
-        """How each level of learning fares, by user and agent: updates, size of the last change, gain, dead or not."""
-        from memkit.slow.clock import levels, within
-
-        return [level for level in levels(self._store, self._fast) if within(self._scope, level.scope)]
-
-    # the file
-
-    def export(
-        self,
-        path: str | Path,
-        *,
-        where: Where | None = None,
-        user_id: str | None = None,
-        agent_id: str | None = None,
-        run_id: str | None = None,
-        progress: Progress | None = None,
-    ) -> int:
-        """Write items, all or those that match, with their history into a new .mem file. Returns how many items.
-
-        Raises:
-            InvalidInput: something exists at `path`.
-        """
-        self._present("export")
-        self._store.refresh()
-        chosen = self._filter(where, user_id, agent_id, run_id)
-        with self._store.lock:
-            whole = chosen.sql() is None
-            ids = None if whole else [row.id for row in self._store.select(chosen)]
-            return rewrite.export(self._store, path, ids, progress=progress)
-
-    def merge(self, path: str | Path, *, progress: Progress | None = None) -> MergeReport:
-        """Take over the items of another memory, with ids, times and history; what is here already is left alone.
-
-        Where both know an id, the later event is the present. A view takes over only what lies in its scope.
-        If the other file's vectors came from another embedder, its texts are embedded anew.
-
-        Raises:
-            IdConflict: an id belongs to different scopes in the two files; nothing is written.
-        """
-        self._writable()
-        with Store.existing(path) as other:
-            return self._writer.merge(other, self._filter(None), progress)
-
-    def erase(
-        self,
-        where: Where | None = None,
-        *,
-        reason: str = "",
-        user_id: str | None = None,
-        agent_id: str | None = None,
-        run_id: str | None = None,
-        progress: Progress | None = None,
-    ) -> rewrite.EraseReceipt:
-        """Remove items physically, with every version and every copy in the search index, and prove it.
-
-        An item is erased when any of its versions matches, so that deleted and updated text is reached too. The
-        file is rewritten and swapped in atomically. Not reachable: copies of the file elsewhere.
-
-        Raises:
-            InvalidFilter: no filter and no scope: erasing everything is deleting the file.
-        """
-        self._writable()
-        self._store.refresh()
-        chosen = self._filter(some_filter(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
-        receipt = rewrite.erase(self._store, chosen, reason=reason, progress=progress)
-        return replace(receipt, index_removed=self._index.destroy())
-
-    def verify(self, *, head: str | None = None, progress: Progress | None = None) -> verify.VerifyReport:
-        """Read the whole file and prove that nothing was changed, cut or lost, or say where it was.
-
-        `head` is the value of an earlier report: with it, that the log still begins with what it held then.
-        """
-        return verify.verify(self._store.log.path, head=head, progress=progress)
-
-    def rebuild(self, *, progress: Progress | None = None) -> None:
-        """Make everything derived anew from the log: the vectors if the embedder has changed, and the index."""
-        self._writable()
-        self._store.refresh()
-        if self._vectors.changed() is not None:
-            self._vectors.embed_again(progress)
-        self._index.rebuild()
-
-    def compact(self, *, progress: Progress | None = None) -> rewrite.CompactReport:
-        """Pack the file. Every version, deletion and time stays; the file is swapped in atomically."""
-        self._writable()
-        return rewrite.compact(self._store, progress=progress)
-
-    def stats(self) -> Stats:
-        """The memory in numbers."""
-        self._store.refresh()
-        store, catalog, config = self._store, self._store.catalog, self._store.config
-        with store.lock:
-            scoped = catalog.in_scope(dict(self._scope))
-            alive, is_put = catalog.alive(self._as_of) & scoped, catalog.column("kind") == 0
-            return Stats(
-                path=str(store.log.path),
-                format=f"{MAJOR}.{MINOR}",
-                items=int(alive.sum()),
-                versions=int((is_put & scoped).sum()),
-                deletions=int((~is_put & scoped).sum()),
-                users=catalog.scope_values("user_id", alive),
-                file_bytes=store.log.size,
-                generation=store.log.header.generation,
-                position=store.log.cursor.position,
-                head=(store.log.cursor.chain or b"").hex(),
-                embedder=config.get("embedder"),
-                dimension=config.get("dim"),
-                tail=self._index.sizes[0],
-                sealed=self._index.sizes[1],
-                damage=[str(damage) for damage in store.log.damage],
-            )
-
-    def to_arrow(self, where: Where | None = None) -> Any:
-        """The items as a pyarrow Table: id, text, scopes, metadata (JSON), times, position, vector (float32)."""
-        self._store.refresh()
-        rows = self._store.select(self._filter(where), as_of=self._as_of)
-        return to_table(rows)
-
-    def lance(self) -> Any:
-        """The LanceDB table of the whole file, caught up; read it, do not write: it is derived and disposable.
-
-        Raises:
-            ReadOnly: this is a scoped or past view, which must not see the whole file.
-        """
-        if self._scope or self._as_of is not None:
-            raise ReadOnly("lance() shows the whole file as it is now; call it on the memory, not on a view")
-        return self._index.table()
-
     def close(self) -> None:
         """Finish background work and give the file back. Views of this memory are closed with it."""
         if self._supervisor is not None:
@@ -731,19 +406,6 @@ class Memory:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    # checks
-
-    def _present(self, action: str) -> None:
-        if self._as_of is not None:
-            raise ReadOnly(f"a past view cannot {action}; do it on the memory itself")
-
-    def _writable(self) -> None:
-        self._present("be changed")
-
-    @property
-    def _finder(self) -> Finder:
-        return Finder(self._store, self._vectors, self._index, self._fast, self._as_of)
 
 
 def _item(row: Row) -> Item:

@@ -13,7 +13,7 @@ from memkit.errors import InvalidInput
 
 
 def public(kind: type) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 def open_(tmp_path, **more) -> AsyncMemory:
