@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from memkit import Item, Memory
 from memkit.errors import InvalidFilter
 from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything
+from memkit.views import everything, name_of, named
 from memkit.writing import check_id
 from memkit_adapters._guard import missing
 
@@ -76,8 +76,6 @@ class MemkitDocumentStore:
         self._scope = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
         opened = memory if isinstance(memory, Memory) else Memory(memory, embedder=embedder)
         self.memory = opened.scope(**self._scope)
-        bound = {name: value for name, value in self._scope.items() if value is not None}
-        self._prefix = f"{json.dumps(bound, ensure_ascii=False)} " if bound else ""
         self._lock = RLock()
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,8 +238,7 @@ class MemkitDocumentStore:
         return [item.id for item in everything(self.memory) if _matches(condition, self._document(item))]
 
     def _item_id(self, document_id: str) -> str:
-        """Documents are named by their content, and an item's id belongs to one scope: so the scope is part of it."""
-        return f"{self._prefix}{document_id}"
+        return named(self.memory, document_id)
 
     def _with_ids(self, document_ids: Iterable[str]) -> Iterable[Item]:
         return everything(self.memory, {"id": {"in": [self._item_id(one) for one in document_ids]}})
@@ -254,13 +251,12 @@ class MemkitDocumentStore:
             rest["content"] = document.content
         check_metadata(metadata := {**document.meta, REST: rest}, f"meta of document {document.id!r}")
         check_text(text := text if text.strip() else f"[{_kind(document)}]", f"content of document {document.id!r}")
-        scope: dict[str, Any] = self._scope
-        return Draft(text, id=check_id(self._item_id(document.id)), metadata=metadata, **scope)
+        return Draft(text, id=check_id(self._item_id(document.id)), metadata=metadata)
 
     def _document(self, item: Item, score: float | None = None) -> Document:
         meta = dict(item.metadata)
         rest = {"content": item.text, **meta.pop(REST, {})}
-        fields = {**rest, "id": item.id.removeprefix(self._prefix), "meta": meta}
+        fields = {**rest, "id": name_of(self.memory, item.id), "meta": meta}
         return Document.from_dict(fields if score is None else {**fields, "score": score})
 
 

@@ -18,7 +18,7 @@ from memkit import Hit, Memory
 from memkit import Item as Remembered
 from memkit.errors import InvalidInput
 from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything
+from memkit.views import everything, named
 from memkit_adapters._guard import missing
 from memkit_adapters._langgraph_filters import matches, selected
 
@@ -106,7 +106,7 @@ class MemkitStore(BaseStore):
     # reading
 
     def _get(self, op: GetOp) -> Item | None:
-        found = self.memory.get(_id((op.namespace, op.key)))
+        found = self.memory.get(self._id(op))
         if found is None or _expired(found):
             return None
         self._refresh([found], op.refresh_ttl)
@@ -156,7 +156,7 @@ class MemkitStore(BaseStore):
 
     def _write(self, puts: Sequence[PutOp]) -> None:
         """All of them in one transaction; then the fields that are indexed no more end."""
-        names = [_id((op.namespace, op.key)) for op in puts]
+        names = [self._id(op) for op in puts]
         before = self.memory.get_many(names)
         drafts = [draft for op in puts if op.value is not None for draft in self._drafts(op)]
         self.memory.add_drafts(drafts)
@@ -167,7 +167,7 @@ class MemkitStore(BaseStore):
             self.memory.delete(ended)
 
     def _drafts(self, op: PutOp) -> Iterator[Draft]:
-        id_, value = _id((op.namespace, op.key)), dict(op.value or {})
+        id_, value = self._id(op), dict(op.value or {})
         texts = list(self._texts(op, value)) or [json.dumps(value, ensure_ascii=False)]
         hidden = {} if self._is_indexed(op) else {"indexed": False}
         about = {"namespace": list(op.namespace), "key": op.key, "of": id_, "parts": len(texts) - 1, **hidden}
@@ -175,6 +175,10 @@ class MemkitStore(BaseStore):
         yield Draft(check_text(texts[0]), id=id_, metadata=metadata)
         for part, text in enumerate(texts[1:], 1):  # whatever filter ends or erases the item must reach its parts
             yield Draft(check_text(text), id=f"{id_}#{part}", metadata={**metadata, "part": part})
+
+    def _id(self, op: GetOp | PutOp) -> str:
+        """One string for a namespace and a key, whatever characters they have."""
+        return named(self.memory, json.dumps([*op.namespace, op.key], ensure_ascii=False))
 
     def _is_indexed(self, op: PutOp) -> bool:
         return self.index_config is not None and op.index is not False and any(self._texts(op, dict(op.value or {})))
@@ -222,11 +226,6 @@ class AsyncMemkitStore(AsyncBatchedBaseStore):
     async def sweep_ttl(self) -> int:
         """As `MemkitStore.sweep_ttl`."""
         return await asyncio.to_thread(self.store.sweep_ttl)
-
-
-def _id(address: Address) -> str:
-    """One string for a namespace and a key, whatever characters they have."""
-    return json.dumps([*address[0], address[1]], ensure_ascii=False)
 
 
 def _main(hit: Hit) -> str:

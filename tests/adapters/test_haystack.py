@@ -147,8 +147,12 @@ def test_a_failing_batch_writes_nothing(document_store):
     assert [document.id for document in document_store.filter_documents()] == ["1"]
 
 
-def test_users_with_equal_documents_are_isolated(memory):
-    ana, bo = (MemkitDocumentStore(memory, user_id=name) for name in ("ana", "bo"))
+@pytest.mark.parametrize("bound", [False, True])
+def test_users_with_equal_documents_are_isolated(memory, bound):
+    if bound:
+        ana, bo = (MemkitDocumentStore(memory.scope(user_id=name)) for name in ("ana", "bo"))
+    else:
+        ana, bo = (MemkitDocumentStore(memory, user_id=name) for name in ("ana", "bo"))
     document = Document(content="green tea")
     assert ana.write_documents([document]) == bo.write_documents([document]) == 1
     ana.delete_documents([document.id])
