@@ -9,7 +9,7 @@ import numpy as np
 
 from memkit import Hit, Item, Memory
 from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything
+from memkit.views import everything, name_of, named
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
 
@@ -52,7 +52,7 @@ class MemkitRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         hits = self.memory.search(query, limit=self.k if k is None else k, where=self.where)
-        return [_document(hit) for hit in hits]
+        return [_document(hit, self.memory) for hit in hits]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
@@ -105,17 +105,18 @@ class MemkitVectorStore(VectorStore):
         """Add texts in one write; one whose id is there already becomes its new version. Returns their ids."""
         rows = list(texts)
         labels, names = metadatas or [{}] * len(rows), ids or [None] * len(rows)
-        drafts = [_draft(text, label, name) for text, label, name in zip(rows, labels, names, strict=True)]
-        return [item.id for item in self.memory.add_drafts(drafts)]
+        own = [None if name is None else named(self.memory, name) for name in names]
+        drafts = [_draft(text, label, id_) for text, label, id_ in zip(rows, labels, own, strict=True)]
+        return [name_of(self.memory, item.id) for item in self.memory.add_drafts(drafts)]
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
         """Delete documents; ids that name none are passed over. Without ids, everything in the memory or view."""
-        self.memory.delete([item.id for item in everything(self.memory)] if ids is None else ids)
+        self.memory.delete([item.id for item in everything(self.memory)] if ids is None else self._own(ids))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Documents in the order of their ids, without those that are not there."""
-        return [_document(item) for item in self.memory.get_many(ids) if item is not None]
+        return [_document(item, self.memory) for item in self.memory.get_many(self._own(ids)) if item is not None]
 
     def similarity_search(self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any) -> list[Document]:
         """The k nearest documents. `filter` is memkit's `where`."""
@@ -125,7 +126,7 @@ class MemkitVectorStore(VectorStore):
         self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k nearest documents, each with its cosine."""
-        return [(_document(hit), hit.signals["meaning"]) for hit in self._nearest(query, k, filter)]
+        return [(_document(hit, self.memory), hit.signals["meaning"]) for hit in self._nearest(query, k, filter)]
 
     def max_marginal_relevance_search(
         self,
@@ -141,7 +142,12 @@ class MemkitVectorStore(VectorStore):
         table = self.memory.to_arrow({"id": {"in": [hit.id for hit in hits]}}) if hits else None
         vectors = dict(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True)) if table else {}
         near = np.array([hit.signals["meaning"] for hit in hits])
-        return [_document(hits[i]) for i in _diverse(near, [vectors[hit.id] for hit in hits], lambda_mult, k)]
+        chosen = _diverse(near, [vectors[hit.id] for hit in hits], lambda_mult, k)
+        return [_document(hits[i], self.memory) for i in chosen]
+
+    def _own(self, ids: Iterable[str]) -> list[str]:
+        """Another view's documents may have the same ids."""
+        return [named(self.memory, id_) for id_ in ids]
 
     def _nearest(self, query: str, k: int, where: Where | None) -> list[Hit]:
         return self.memory.search(query, limit=k, where=where, mode="vector") if query.strip() else []
@@ -166,5 +172,5 @@ def _draft(text: str, metadata: Mapping[str, Any], id_: str | None) -> Draft:
     return Draft(check_text(text), id=id_, metadata=dict(metadata))
 
 
-def _document(item: Item) -> Document:
-    return Document(page_content=item.text, metadata=dict(item.metadata), id=item.id)
+def _document(item: Item, memory: Memory) -> Document:
+    return Document(page_content=item.text, metadata=dict(item.metadata), id=name_of(memory, item.id))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from langgraph.store.base import InvalidNamespaceError
 
-from memkit_adapters.langgraph import AsyncMemkitStore, MemkitStore
+from memkit_adapters.langgraph import MemkitStore
 
 ROOT = Path(__file__).parent.parent.parent
 ODD = ["a.b/c", "ana@example.org", "Ünïcødé ☕ \n", '"quoted" \\ #1', "k" * 1000, "*%_[]?"]
@@ -122,27 +120,6 @@ def test_what_has_expired_is_not_found_and_is_swept(memory):
     assert store.get(("n",), "gone") is None
     assert store.sweep_ttl() == 1
     assert memory.stats().items == 2
-
-
-def test_threads_and_a_loop_at_once_lose_nothing(memory):
-    store = MemkitStore(memory)
-
-    def write(name):
-        for i in range(20):
-            store.put((name,), str(i), {"text": f"{name} {i}"})
-
-    async def also():
-        other = AsyncMemkitStore(memory)
-        await asyncio.gather(*(other.aput(("loop",), str(i), {"text": f"loop {i}"}) for i in range(20)))
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    asyncio.run(also())
-    for thread in threads:
-        thread.join()
-    assert [len(store.search((name,), limit=50)) for name in ("one", "two", "loop")] == [20, 20, 20]
-    assert memory.verify().ok
 
 
 def test_a_batch_with_an_invalid_operation_writes_nothing(store, memory):
