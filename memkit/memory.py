@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from memkit.arguments import (
     Where,
     check_budget,
+    check_drafts,
     check_limit,
     complete,
     from_cursor,
@@ -209,8 +210,12 @@ class Memory:
         run_id: str | None = None,
         progress: Progress | None = None,
     ) -> Items:
-        """Remember what `memkit.ingest.read` found in files; scopes given here fill those that a draft lacks."""
+        """Remember drafts, such as `memkit.ingest.read` finds in files, together: all of them or none.
+
+        Scopes given here fill those that a draft lacks. Raises as `add`.
+        """
         self._writable()
+        check_drafts(entries)
         scope = self._bound(user_id, agent_id, run_id)
         rows = self._writer.add([in_scope(entry, scope, self._scope) for entry in entries], progress)
         self._index.settle()

@@ -15,6 +15,7 @@ from memkit.memory import Memory
 from memkit_storage.rows import SCOPE_FIELDS
 
 PAGE = 1000
+ANY_ITEM = {"position": {"gte": 0}}  # for verbs that want a `where`, so that nobody wipes a file by mistake
 
 
 def everything(memory: Memory, where: Mapping[str, Any] | None = None) -> Iterator[Item]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from memkit import Hit, Item, Memory
-from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything, name_of, named
+from memkit.ingest import Draft
+from memkit.views import ANY_ITEM, name_of, named
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
 
@@ -106,12 +106,15 @@ class MemkitVectorStore(VectorStore):
         rows = list(texts)
         labels, names = metadatas or [{}] * len(rows), ids or [None] * len(rows)
         own = [None if name is None else named(self.memory, name) for name in names]
-        drafts = [_draft(text, label, id_) for text, label, id_ in zip(rows, labels, own, strict=True)]
+        drafts = [Draft(text, id=id_, metadata=label) for text, label, id_ in zip(rows, labels, own, strict=True)]
         return [name_of(self.memory, item.id) for item in self.memory.add_drafts(drafts)]
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
         """Delete documents; ids that name none are passed over. Without ids, everything in the memory or view."""
-        self.memory.delete([item.id for item in everything(self.memory)] if ids is None else self._own(ids))
+        if ids is None:
+            self.memory.delete_where(ANY_ITEM)
+        else:
+            self.memory.delete(self._own(ids))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
@@ -165,11 +168,6 @@ def _diverse(near: np.ndarray, vectors: list[list[float]], weight: float, k: int
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
     return chosen
-
-
-def _draft(text: str, metadata: Mapping[str, Any], id_: str | None) -> Draft:
-    check_metadata(metadata)
-    return Draft(check_text(text), id=id_, metadata=dict(metadata))
 
 
 def _document(item: Item, memory: Memory) -> Document:

@@ -132,7 +132,7 @@ def test_an_overwrite_without_metadata_removes_the_old(document_store):
 
 
 def test_metadata_that_is_not_json_is_refused_and_nothing_is_written(document_store):
-    with pytest.raises(ValueError, match=r"meta of document .*\.x is"):
+    with pytest.raises(ValueError, match=r"item .* metadata\.x is"):
         document_store.write_documents([Document(content="a"), Document(content="b", meta={"x": object()})])
     assert document_store.count_documents() == 0
 
