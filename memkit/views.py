@@ -12,6 +12,7 @@ from typing import Any
 
 from memkit.items import Item
 from memkit.memory import Memory
+from memkit_storage.errors import InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS
 
 PAGE = 1000
@@ -40,12 +41,19 @@ def named(memory: Memory, name: str) -> str:
     What a view holds under the bare name already (imported, or added by its id) keeps that.
     """
     id_ = f"{_before(memory)}{name}"
-    return id_ if id_ == name or memory.get(name) is None else name
+    return name if id_ != name and _holds(memory, name) else id_
 
 
 def name_of(memory: Memory, id_: str) -> str:
     """The name that `named` made an id from."""
     return id_.removeprefix(_before(memory))
+
+
+def _holds(memory: Memory, name: str) -> bool:
+    try:
+        return memory.get(name) is not None
+    except InvalidInput:  # it is no id
+        return False
 
 
 def _before(memory: Memory) -> str:

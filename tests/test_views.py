@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memkit.views import name_of, named
 
 
@@ -19,3 +21,8 @@ def test_what_a_view_holds_under_the_bare_name_keeps_it(memory):
     assert (named(ana, "x"), named(bo, "x")) == ("x", '{"user_id": "bo"} x')
     ana.delete("x")
     assert named(ana, "x") == '{"user_id": "ana"} x'
+
+
+@pytest.mark.parametrize("name", ["", "x" * 9000])
+def test_what_cannot_be_an_id_names_nothing(memory, name):
+    assert named(memory.scope(user_id="ana"), name) == f'{{"user_id": "ana"}} {name}'

@@ -120,9 +120,8 @@ class MemkitDocumentStore:
         return len(fresh)
 
     def _fresh(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
-        there = {
-            item.id for item in self.memory.get_many([self._item_id(one.id) for one in documents]) if item is not None
-        }
+        found = self.memory.get_many([self._item_id(one.id) for one in documents])
+        there = {item.id for item in found if item is not None}
         fresh: dict[str, Document] = {}
         for document in documents:
             if self._item_id(document.id) not in there and document.id not in fresh:
@@ -135,7 +134,7 @@ class MemkitDocumentStore:
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """End the documents with these ids; others than those that exist are ignored."""
-        self.memory.delete([self._item_id(one) for one in document_ids])
+        self.memory.delete_where({"id": {"in": [self._item_id(one) for one in document_ids]}})
 
     def delete_all_documents(self, recreate_index: bool = False) -> None:
         """End every document of this store's scope; with `recreate_index`, erase them physically, with all history."""

@@ -38,7 +38,7 @@ def memory_tools(memory: Memory, *, read_only: bool = False) -> list[BaseTool]:
 
 
 class MemkitRetriever(BaseRetriever):
-    """The items that fit a query best, by every signal of memkit, as documents.
+    """The items that fit a query best, by every signal of memkit, as documents with the ids of the items.
 
     Args:
         memory: a memory, or a view of it. k: how many documents. where: a filter.
@@ -52,7 +52,7 @@ class MemkitRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         hits = self.memory.search(query, limit=self.k if k is None else k, where=self.where)
-        return [_document(hit, self.memory) for hit in hits]
+        return [_document(hit) for hit in hits]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
@@ -119,7 +119,7 @@ class MemkitVectorStore(VectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Documents in the order of their ids, without those that are not there."""
-        return [_document(item, self.memory) for item in self.memory.get_many(self._own(ids)) if item is not None]
+        return [self._document(item) for item in self.memory.get_many(self._own(ids)) if item is not None]
 
     def similarity_search(self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any) -> list[Document]:
         """The k nearest documents. `filter` is memkit's `where`."""
@@ -129,7 +129,7 @@ class MemkitVectorStore(VectorStore):
         self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k nearest documents, each with its cosine."""
-        return [(_document(hit, self.memory), hit.signals["meaning"]) for hit in self._nearest(query, k, filter)]
+        return [(self._document(hit), hit.signals["meaning"]) for hit in self._nearest(query, k, filter)]
 
     def max_marginal_relevance_search(
         self,
@@ -146,7 +146,11 @@ class MemkitVectorStore(VectorStore):
         vectors = dict(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True)) if table else {}
         near = np.array([hit.signals["meaning"] for hit in hits])
         chosen = _diverse(near, [vectors[hit.id] for hit in hits], lambda_mult, k)
-        return [_document(hits[i], self.memory) for i in chosen]
+        return [self._document(hits[i]) for i in chosen]
+
+    def _document(self, item: Item) -> Document:
+        """Under the id that it was added with."""
+        return _document(item).model_copy(update={"id": name_of(self.memory, item.id)})
 
     def _own(self, ids: Iterable[str]) -> list[str]:
         """Another view's documents may have the same ids."""
@@ -170,5 +174,5 @@ def _diverse(near: np.ndarray, vectors: list[list[float]], weight: float, k: int
     return chosen
 
 
-def _document(item: Item, memory: Memory) -> Document:
-    return Document(page_content=item.text, metadata=dict(item.metadata), id=name_of(memory, item.id))
+def _document(item: Item) -> Document:
+    return Document(page_content=item.text, metadata=dict(item.metadata), id=item.id)

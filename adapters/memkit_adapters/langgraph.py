@@ -81,8 +81,8 @@ class MemkitStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Answer what is asked, then write what is put: of several puts of one key, the last.
 
-        What is put is one transaction. What is deleted is another after it, as a memory writes and ends items by separate
-        calls: a crash between them loses no put, and leaves what was to be deleted.
+        What is put is one transaction. What is deleted is another, after it, as a memory writes and ends items by
+        separate calls: a crash between them loses no put, and leaves what was to be deleted.
         """
         asked = list(ops)
         for op in asked:

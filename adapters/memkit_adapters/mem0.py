@@ -328,7 +328,10 @@ _SYNC = attrgetter("sync")
 
 
 class AsyncMemory:
-    """Mem0's `AsyncMemory`: the methods of `Memory`, awaited; `close` is not. Arguments as there."""
+    """Mem0's `AsyncMemory`: the methods of `Memory`, awaited; `close` is not. Arguments as there.
+
+    A call that is cancelled ends when its work is done, so that nobody takes it for undone.
+    """
 
     def __init__(self, config: Any = None, **more: Any) -> None:
         self.sync = Memory(config, **more)
