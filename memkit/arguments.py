@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from memkit.ingest import Draft, check_metadata
+from memkit.ingest import Draft, check_metadata, check_text
 from memkit_storage.errors import InvalidFilter, InvalidInput
 from memkit_storage.rows import Row
 
@@ -23,6 +23,18 @@ def complete(draft: Draft, metadata: Mapping[str, Any] | None, occurred_at: date
         return draft
     own = {**(metadata or {}), **draft.metadata}
     return replace(draft, metadata=own, occurred_at=draft.occurred_at or occurred_at)
+
+
+def check_drafts(entries: Sequence[Draft]) -> None:
+    """Refuse what could not be read again.
+
+    Raises:
+        InvalidInput: names the draft, by its id or its place, and the value.
+    """
+    for place, entry in enumerate(entries):
+        what = f"drafts[{place}]" if entry.id is None else f"item {entry.id!r:.80}"
+        check_text(entry.text, f"{what} text")
+        check_metadata(entry.metadata, f"{what} metadata")
 
 
 def in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draft:

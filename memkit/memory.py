@@ -1,8 +1,8 @@
 """The front door: one object for everything that a .mem file remembers.
 
-It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to `memkit_storage` for
-writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm. What a memory learns is in
-`learning`, what is done with its file as a whole in `keeping`, what a view may see in `view`.
+It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to
+`memkit_storage` for writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm. What a
+memory learns is in `learning`, what is done with its file as a whole in `keeping`, what a view may see in `view`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from memkit.arguments import (
     Where,
     check_budget,
+    check_drafts,
     check_limit,
     complete,
     from_cursor,
@@ -154,8 +155,12 @@ class Memory(Learning, Keeping):
         run_id: str | None = None,
         progress: Progress | None = None,
     ) -> Items:
-        """Remember what `memkit.ingest.read` found in files; scopes given here fill those that a draft lacks."""
+        """Remember drafts, such as `memkit.ingest.read` finds in files, together: all of them or none.
+
+        Scopes given here fill those that a draft lacks. Raises as `add`.
+        """
         self._writable()
+        check_drafts(entries)
         scope = self._bound(user_id, agent_id, run_id)
         rows = self._writer.add([in_scope(entry, scope, self._scope) for entry in entries], progress)
         self._index.settle()

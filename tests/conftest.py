@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported: tests call nobody
 sys.path.insert(0, str(Path(__file__).parent))  # for `support`, under --import-mode=importlib
 
 

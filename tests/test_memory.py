@@ -24,6 +24,7 @@ from memkit.errors import (
     NotAMemory,
     ReadOnly,
 )
+from memkit.ingest import Draft
 from memkit.signals import SIGNALS
 
 MAY = datetime(2026, 5, 3, 18, 20, tzinfo=timezone(timedelta(hours=1)))
@@ -682,3 +683,19 @@ def test_a_merge_never_moves_an_id_into_another_scope(open_memory, tmp_path):
     with pytest.raises(IdConflict, match="bob"):
         memory.merge(tmp_path / "e.mem")
     assert [item.id for item in memory.list().items] == ["k", "x"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (Draft(" "), r"drafts\[1\] text is empty"),
+        (Draft("half \ud800"), r"drafts\[1\] text holds half a character"),
+        (Draft("x" * (1 << 20) + "x"), r"drafts\[1\] text of 1048577 bytes"),
+        (Draft("x", id="k", metadata={"a": object()}), r"item 'k' metadata\.a is"),
+        (Draft("x", metadata={1: "x"}), r"drafts\[1\] metadata has the key 1"),
+    ],
+)
+def test_drafts_that_could_not_be_read_again_are_refused_together(memory, bad, said):
+    with pytest.raises(InvalidInput, match=said):
+        memory.add_drafts([Draft("good"), bad])
+    assert memory.stats().versions == 0

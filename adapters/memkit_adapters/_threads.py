@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
+Awaited = Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
 
 
 async def finished(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -25,3 +28,12 @@ async def finished(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
         return task.result()
     task.exception()  # seen: the cancellation is what the caller hears of
     raise cancelled
+
+
+def awaited(method: Callable[Concatenate[S, P], T], on: Callable[[Any], S]) -> Awaited[P, T]:
+    """A method that runs another one, of what `on` makes of its own object, as `finished` does."""
+
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await finished(method, on(self), *args, **kwargs)
+
+    return update_wrapper(call, method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import update_wrapper
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from memkit import Memory
@@ -11,7 +11,7 @@ from memkit.documents import Documents
 from memkit.errors import InvalidInput, ItemNotFound
 from memkit_adapters._claude_files import ROOT, checked, inserted, layout, line_of_only, numbered, numbered_file
 from memkit_adapters._guard import missing
-from memkit_adapters._threads import finished
+from memkit_adapters._threads import awaited
 
 try:
     from anthropic.tools import BetaAbstractMemoryTool, BetaAsyncAbstractMemoryTool, ToolError
@@ -124,11 +124,7 @@ def _made(work: Callable[..., T], *args: Any) -> T:
         raise ToolError(str(refusal)) from refusal
 
 
-def _awaited(method: Callable[[MemkitMemoryTool, Any], str]) -> Any:
-    async def call(self: AsyncMemkitMemoryTool, command: Any) -> str:
-        return await finished(method, self.tool, command)
-
-    return update_wrapper(call, method)
+_TOOL = attrgetter("tool")
 
 
 class AsyncMemkitMemoryTool(BetaAsyncAbstractMemoryTool):
@@ -138,13 +134,10 @@ class AsyncMemkitMemoryTool(BetaAsyncAbstractMemoryTool):
         super().__init__(cache_control=cache_control)
         self.tool = MemkitMemoryTool(memory)
 
-    view = _awaited(MemkitMemoryTool.view)
-    create = _awaited(MemkitMemoryTool.create)
-    str_replace = _awaited(MemkitMemoryTool.str_replace)
-    insert = _awaited(MemkitMemoryTool.insert)
-    delete = _awaited(MemkitMemoryTool.delete)
-    rename = _awaited(MemkitMemoryTool.rename)
-
-    async def clear_all_memory(self) -> str:
-        """End every file."""
-        return await finished(self.tool.clear_all_memory)
+    view = awaited(MemkitMemoryTool.view, _TOOL)
+    create = awaited(MemkitMemoryTool.create, _TOOL)
+    str_replace = awaited(MemkitMemoryTool.str_replace, _TOOL)
+    insert = awaited(MemkitMemoryTool.insert, _TOOL)
+    delete = awaited(MemkitMemoryTool.delete, _TOOL)
+    rename = awaited(MemkitMemoryTool.rename, _TOOL)
+    clear_all_memory = awaited(MemkitMemoryTool.clear_all_memory, _TOOL)

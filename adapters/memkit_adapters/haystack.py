@@ -7,20 +7,18 @@ embedder.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from functools import update_wrapper
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import RLock
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from memkit import Item, Memory
 from memkit.errors import InvalidFilter
-from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything
-from memkit.writing import check_id
+from memkit.ingest import Draft
+from memkit.views import ANY_ITEM, everything, name_of, named
 from memkit_adapters._guard import missing
+from memkit_adapters._threads import awaited
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -36,20 +34,11 @@ except ImportError as error:
     raise missing("haystack", error) from error
 
 Filters = dict[str, Any]
-P = ParamSpec("P")
-T = TypeVar("T")
 REST = "haystack"  # the metadata key of what a document carries beside content and meta
 
 
-def _in_thread(
-    method: Callable[Concatenate[MemkitDocumentStore, P], T],
-) -> Callable[Concatenate[MemkitDocumentStore, P], Coroutine[Any, Any, T]]:
-    async def call(self: MemkitDocumentStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.to_thread(method, self, *args, **kwargs)
-
-    update_wrapper(call, method)
-    call.__name__ = f"{method.__name__}_async"
-    return call
+def _itself(store: MemkitDocumentStore) -> MemkitDocumentStore:
+    return store
 
 
 class MemkitDocumentStore:
@@ -76,8 +65,6 @@ class MemkitDocumentStore:
         self._scope = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
         opened = memory if isinstance(memory, Memory) else Memory(memory, embedder=embedder)
         self.memory = opened.scope(**self._scope)
-        bound = {name: value for name, value in self._scope.items() if value is not None}
-        self._prefix = f"{json.dumps(bound, ensure_ascii=False)} " if bound else ""
         self._lock = RLock()
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +120,8 @@ class MemkitDocumentStore:
         return len(fresh)
 
     def _fresh(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
-        there = {item.id for item in self._with_ids(one.id for one in documents)}
+        found = self.memory.get_many([self._item_id(one.id) for one in documents])
+        there = {item.id for item in found if item is not None}
         fresh: dict[str, Document] = {}
         for document in documents:
             if self._item_id(document.id) not in there and document.id not in fresh:
@@ -146,17 +134,17 @@ class MemkitDocumentStore:
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """End the documents with these ids; others than those that exist are ignored."""
-        self.memory.delete([item.id for item in self._with_ids(document_ids)])
+        self.memory.delete_where({"id": {"in": [self._item_id(one) for one in document_ids]}})
 
     def delete_all_documents(self, recreate_index: bool = False) -> None:
         """End every document of this store's scope; with `recreate_index`, erase them physically, with all history."""
-        self.memory.delete([item.id for item in everything(self.memory)])
+        self.memory.delete_where(ANY_ITEM)
         if recreate_index:
-            self.memory.erase({"position": {"gte": 0}}, reason="delete_all_documents")
+            self.memory.erase(ANY_ITEM, reason="delete_all_documents")
 
     def delete_by_filter(self, filters: Filters) -> int:
         """End the documents that match. Returns how many."""
-        return self.memory.delete([self._item_id(document.id) for document in self.filter_documents(filters)])
+        return self.memory.delete_where(self._where(filters) or ANY_ITEM)
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
         """Merge `meta` into that of the documents that match, in one write. Returns how many."""
@@ -212,19 +200,19 @@ class MemkitDocumentStore:
 
     # the same, awaited
 
-    count_documents_async = _in_thread(count_documents)
-    filter_documents_async = _in_thread(filter_documents)
-    write_documents_async = _in_thread(write_documents)
-    delete_documents_async = _in_thread(delete_documents)
-    delete_all_documents_async = _in_thread(delete_all_documents)
-    delete_by_filter_async = _in_thread(delete_by_filter)
-    update_by_filter_async = _in_thread(update_by_filter)
-    search_async = _in_thread(search)
-    count_documents_by_filter_async = _in_thread(count_documents_by_filter)
-    count_unique_metadata_by_filter_async = _in_thread(count_unique_metadata_by_filter)
-    get_metadata_fields_info_async = _in_thread(get_metadata_fields_info)
-    get_metadata_field_min_max_async = _in_thread(get_metadata_field_min_max)
-    get_metadata_field_unique_values_async = _in_thread(get_metadata_field_unique_values)
+    count_documents_async = awaited(count_documents, _itself)
+    filter_documents_async = awaited(filter_documents, _itself)
+    write_documents_async = awaited(write_documents, _itself)
+    delete_documents_async = awaited(delete_documents, _itself)
+    delete_all_documents_async = awaited(delete_all_documents, _itself)
+    delete_by_filter_async = awaited(delete_by_filter, _itself)
+    update_by_filter_async = awaited(update_by_filter, _itself)
+    search_async = awaited(search, _itself)
+    count_documents_by_filter_async = awaited(count_documents_by_filter, _itself)
+    count_unique_metadata_by_filter_async = awaited(count_unique_metadata_by_filter, _itself)
+    get_metadata_fields_info_async = awaited(get_metadata_fields_info, _itself)
+    get_metadata_field_min_max_async = awaited(get_metadata_field_min_max, _itself)
+    get_metadata_field_unique_values_async = awaited(get_metadata_field_unique_values, _itself)
 
     # between documents and items
 
@@ -240,11 +228,7 @@ class MemkitDocumentStore:
         return [item.id for item in everything(self.memory) if _matches(condition, self._document(item))]
 
     def _item_id(self, document_id: str) -> str:
-        """Documents are named by their content, and an item's id belongs to one scope: so the scope is part of it."""
-        return f"{self._prefix}{document_id}"
-
-    def _with_ids(self, document_ids: Iterable[str]) -> Iterable[Item]:
-        return everything(self.memory, {"id": {"in": [self._item_id(one) for one in document_ids]}})
+        return named(self.memory, document_id)
 
     def _draft(self, document: Document) -> Draft:
         fields = document.to_dict(flatten=False)
@@ -252,15 +236,13 @@ class MemkitDocumentStore:
         text = document.content or ""
         if not text.strip():
             rest["content"] = document.content
-        check_metadata(metadata := {**document.meta, REST: rest}, f"meta of document {document.id!r}")
-        check_text(text := text if text.strip() else f"[{_kind(document)}]", f"content of document {document.id!r}")
-        scope: dict[str, Any] = self._scope
-        return Draft(text, id=check_id(self._item_id(document.id)), metadata=metadata, **scope)
+            text = f"[{_kind(document)}]"
+        return Draft(text, id=self._item_id(document.id), metadata={**document.meta, REST: rest})
 
     def _document(self, item: Item, score: float | None = None) -> Document:
         meta = dict(item.metadata)
         rest = {"content": item.text, **meta.pop(REST, {})}
-        fields = {**rest, "id": item.id.removeprefix(self._prefix), "meta": meta}
+        fields = {**rest, "id": name_of(self.memory, item.id), "meta": meta}
         return Document.from_dict(fields if score is None else {**fields, "score": score})
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from memkit import Hit, Item, Memory
-from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything
+from memkit.ingest import Draft
+from memkit.views import ANY_ITEM, name_of, named
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
 
@@ -38,7 +38,7 @@ def memory_tools(memory: Memory, *, read_only: bool = False) -> list[BaseTool]:
 
 
 class MemkitRetriever(BaseRetriever):
-    """The items that fit a query best, by every signal of memkit, as documents.
+    """The items that fit a query best, by every signal of memkit, as documents with the ids of the items.
 
     Args:
         memory: a memory, or a view of it. k: how many documents. where: a filter.
@@ -105,17 +105,21 @@ class MemkitVectorStore(VectorStore):
         """Add texts in one write; one whose id is there already becomes its new version. Returns their ids."""
         rows = list(texts)
         labels, names = metadatas or [{}] * len(rows), ids or [None] * len(rows)
-        drafts = [_draft(text, label, name) for text, label, name in zip(rows, labels, names, strict=True)]
-        return [item.id for item in self.memory.add_drafts(drafts)]
+        own = [None if name is None else named(self.memory, name) for name in names]
+        drafts = [Draft(text, id=id_, metadata=label) for text, label, id_ in zip(rows, labels, own, strict=True)]
+        return [name_of(self.memory, item.id) for item in self.memory.add_drafts(drafts)]
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
         """Delete documents; ids that name none are passed over. Without ids, everything in the memory or view."""
-        self.memory.delete([item.id for item in everything(self.memory)] if ids is None else ids)
+        if ids is None:
+            self.memory.delete_where(ANY_ITEM)
+        else:
+            self.memory.delete(self._own(ids))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Documents in the order of their ids, without those that are not there."""
-        return [_document(item) for item in self.memory.get_many(ids) if item is not None]
+        return [self._document(item) for item in self.memory.get_many(self._own(ids)) if item is not None]
 
     def similarity_search(self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any) -> list[Document]:
         """The k nearest documents. `filter` is memkit's `where`."""
@@ -125,7 +129,7 @@ class MemkitVectorStore(VectorStore):
         self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k nearest documents, each with its cosine."""
-        return [(_document(hit), hit.signals["meaning"]) for hit in self._nearest(query, k, filter)]
+        return [(self._document(hit), hit.signals["meaning"]) for hit in self._nearest(query, k, filter)]
 
     def max_marginal_relevance_search(
         self,
@@ -141,7 +145,16 @@ class MemkitVectorStore(VectorStore):
         table = self.memory.to_arrow({"id": {"in": [hit.id for hit in hits]}}) if hits else None
         vectors = dict(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True)) if table else {}
         near = np.array([hit.signals["meaning"] for hit in hits])
-        return [_document(hits[i]) for i in _diverse(near, [vectors[hit.id] for hit in hits], lambda_mult, k)]
+        chosen = _diverse(near, [vectors[hit.id] for hit in hits], lambda_mult, k)
+        return [self._document(hits[i]) for i in chosen]
+
+    def _document(self, item: Item) -> Document:
+        """Under the id that it was added with."""
+        return _document(item).model_copy(update={"id": name_of(self.memory, item.id)})
+
+    def _own(self, ids: Iterable[str]) -> list[str]:
+        """Another view's documents may have the same ids."""
+        return [named(self.memory, id_) for id_ in ids]
 
     def _nearest(self, query: str, k: int, where: Where | None) -> list[Hit]:
         return self.memory.search(query, limit=k, where=where, mode="vector") if query.strip() else []
@@ -159,11 +172,6 @@ def _diverse(near: np.ndarray, vectors: list[list[float]], weight: float, k: int
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
     return chosen
-
-
-def _draft(text: str, metadata: Mapping[str, Any], id_: str | None) -> Draft:
-    check_metadata(metadata)
-    return Draft(check_text(text), id=id_, metadata=dict(metadata))
 
 
 def _document(item: Item) -> Document:

@@ -8,6 +8,7 @@ from typing import Any
 
 from memkit import Memory, Recall
 from memkit.ingest import Draft
+from memkit.views import named
 from memkit_adapters._guard import missing
 
 try:
@@ -80,7 +81,7 @@ class MemkitMiddleware(AgentMiddleware[AgentState[Any], Any]):
         asked = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
         if asked is None or not asked.text.strip():
             return None
-        own = [message.id for message in messages if message.id]
+        own = [named(memory, message.id) for message in messages if message.id]
         where = {"id": {"nin": own}} if own else None
         return memory.recall(asked.text, max_tokens=self._max_tokens, where=where)
 
@@ -88,12 +89,13 @@ class MemkitMiddleware(AgentMiddleware[AgentState[Any], Any]):
         said = [m for m in messages if isinstance(m, HumanMessage | AIMessage) and m.text.strip()]
         answer = said[-1] if said and isinstance(said[-1], AIMessage) else None
         recall = self._recalled(messages, memory) if answer is not None else None
-        memory.add_drafts([_draft(message) for message in said])
+        memory.add_drafts([_draft(message, memory) for message in said])
         if answer is not None and recall is not None and not recall.abstained:
             recall.observe(answer.text)
 
 
-def _draft(message: AnyMessage) -> Draft:
+def _draft(message: AnyMessage, memory: Memory) -> Draft:
     """Under the message's own id: who sends a thread again adds nothing."""
     role = "user" if isinstance(message, HumanMessage) else "assistant"
-    return Draft(message.text, id=message.id, metadata={"role": role})
+    id_ = named(memory, message.id) if message.id else None
+    return Draft(message.text, id=id_, metadata={"role": role})

@@ -17,8 +17,8 @@ from typing import Any
 from memkit import Hit, Memory
 from memkit import Item as Remembered
 from memkit.errors import InvalidInput
-from memkit.ingest import Draft, check_metadata, check_text
-from memkit.views import everything
+from memkit.ingest import Draft, check_metadata
+from memkit.views import everything, named
 from memkit_adapters._guard import missing
 from memkit_adapters._langgraph_filters import matches, selected
 
@@ -79,7 +79,11 @@ class MemkitStore(BaseStore):
         self.memory.close()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Answer what is asked, then write what is put: of several puts of one key, the last."""
+        """Answer what is asked, then write what is put: of several puts of one key, the last.
+
+        What is put is one transaction. What is deleted is another, after it, as a memory writes and ends items by
+        separate calls: a crash between them loses no put, and leaves what was to be deleted.
+        """
         asked = list(ops)
         for op in asked:
             validate_op_namespace(op)
@@ -106,7 +110,7 @@ class MemkitStore(BaseStore):
     # reading
 
     def _get(self, op: GetOp) -> Item | None:
-        found = self.memory.get(_id((op.namespace, op.key)))
+        found = self.memory.get(self._id(op))
         if found is None or _expired(found):
             return None
         self._refresh([found], op.refresh_ttl)
@@ -155,26 +159,28 @@ class MemkitStore(BaseStore):
     # writing
 
     def _write(self, puts: Sequence[PutOp]) -> None:
-        """All of them in one transaction; then the fields that are indexed no more end."""
-        names = [_id((op.namespace, op.key)) for op in puts]
+        names = [self._id(op) for op in puts]
         before = self.memory.get_many(names)
         drafts = [draft for op in puts if op.value is not None for draft in self._drafts(op)]
         self.memory.add_drafts(drafts)
         written = {draft.id for draft in drafts}
         known = [part for item in before if item is not None for part in _parts(item)]
-        ended = [id_ for id_ in known if id_ not in written]
-        if ended:
+        if ended := [id_ for id_ in known if id_ not in written]:  # also fields that are indexed no more
             self.memory.delete(ended)
 
     def _drafts(self, op: PutOp) -> Iterator[Draft]:
-        id_, value = _id((op.namespace, op.key)), dict(op.value or {})
+        id_, value = self._id(op), dict(op.value or {})
         texts = list(self._texts(op, value)) or [json.dumps(value, ensure_ascii=False)]
         hidden = {} if self._is_indexed(op) else {"indexed": False}
         about = {"namespace": list(op.namespace), "key": op.key, "of": id_, "parts": len(texts) - 1, **hidden}
-        metadata = _checked({**about, **_kept(value), **_lifetime(op.ttl)})
-        yield Draft(check_text(texts[0]), id=id_, metadata=metadata)
+        metadata = {**about, **_kept(value), **_lifetime(op.ttl)}
+        yield Draft(texts[0], id=id_, metadata=metadata)
         for part, text in enumerate(texts[1:], 1):  # whatever filter ends or erases the item must reach its parts
-            yield Draft(check_text(text), id=f"{id_}#{part}", metadata={**metadata, "part": part})
+            yield Draft(text, id=f"{id_}#{part}", metadata={**metadata, "part": part})
+
+    def _id(self, op: GetOp | PutOp) -> str:
+        """One string for a namespace and a key, whatever characters they have."""
+        return named(self.memory, json.dumps([*op.namespace, op.key], ensure_ascii=False))
 
     def _is_indexed(self, op: PutOp) -> bool:
         return self.index_config is not None and op.index is not False and any(self._texts(op, dict(op.value or {})))
@@ -224,11 +230,6 @@ class AsyncMemkitStore(AsyncBatchedBaseStore):
         return await asyncio.to_thread(self.store.sweep_ttl)
 
 
-def _id(address: Address) -> str:
-    """One string for a namespace and a key, whatever characters they have."""
-    return json.dumps([*address[0], address[1]], ensure_ascii=False)
-
-
 def _main(hit: Hit) -> str:
     return str(hit.metadata.get("of") or hit.id)
 
@@ -257,11 +258,6 @@ def _kept(value: dict[str, Any]) -> dict[str, Any]:
     except InvalidInput:
         return {"json": json.dumps(value, ensure_ascii=False)}
     return {"value": value}
-
-
-def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
-    check_metadata(metadata)
-    return metadata
 
 
 def _value(item: Remembered) -> dict[str, Any]:

@@ -15,18 +15,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from functools import update_wrapper
 from itertools import islice
+from operator import attrgetter
 from threading import RLock
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 import memkit
 from memkit import Item
 from memkit.errors import InvalidFilter, InvalidInput
 from memkit.ingest import Draft, check_metadata
-from memkit.views import everything
+from memkit.views import ANY_ITEM, everything
 from memkit_adapters._mem0_arguments import (
     PROCEDURAL,
     SCOPES,
@@ -47,9 +47,8 @@ from memkit_adapters._mem0_arguments import (
 )
 from memkit_adapters._mem0_facts import LLM, facts
 from memkit_adapters._mem0_filters import translate
+from memkit_adapters._threads import awaited
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Found = dict[str, list[dict[str, Any]]]
 PROMOTED = ("actor_id", "role", "attributed_to", "expiration_date")  # in metadata here, beside it in Mem0's dicts
 
@@ -187,7 +186,7 @@ class Memory:
 
     def reset(self) -> None:
         """Remove every memory of the file physically, with all history."""
-        self.memory.erase({"position": {"gte": 0}}, reason="reset")
+        self.memory.erase(ANY_ITEM, reason="reset")
 
     # reading
 
@@ -325,18 +324,14 @@ class Memory:
         return where if show_expired else {**where, "NOT": {"metadata.expiration_date": {"lt": today}}}
 
 
-def _awaited(
-    method: Callable[Concatenate[Memory, P], T],
-) -> Callable[Concatenate[AsyncMemory, P], Coroutine[Any, Any, T]]:
-    async def call(self: AsyncMemory, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.to_thread(method, self.sync, *args, **kwargs)
-
-    update_wrapper(call, method)
-    return call
+_SYNC = attrgetter("sync")
 
 
 class AsyncMemory:
-    """Mem0's `AsyncMemory`: the methods of `Memory`, awaited; `close` is not. Arguments as there."""
+    """Mem0's `AsyncMemory`: the methods of `Memory`, awaited; `close` is not. Arguments as there.
+
+    A call that is cancelled ends when its work is done, so that nobody takes it for undone.
+    """
 
     def __init__(self, config: Any = None, **more: Any) -> None:
         self.sync = Memory(config, **more)
@@ -346,15 +341,15 @@ class AsyncMemory:
         """As `Memory.from_config`."""
         return cls(config_dict, **more)
 
-    add = _awaited(Memory.add)
-    get = _awaited(Memory.get)
-    get_all = _awaited(Memory.get_all)
-    search = _awaited(Memory.search)
-    update = _awaited(Memory.update)
-    delete = _awaited(Memory.delete)
-    delete_all = _awaited(Memory.delete_all)
-    history = _awaited(Memory.history)
-    reset = _awaited(Memory.reset)
+    add = awaited(Memory.add, _SYNC)
+    get = awaited(Memory.get, _SYNC)
+    get_all = awaited(Memory.get_all, _SYNC)
+    search = awaited(Memory.search, _SYNC)
+    update = awaited(Memory.update, _SYNC)
+    delete = awaited(Memory.delete, _SYNC)
+    delete_all = awaited(Memory.delete_all, _SYNC)
+    history = awaited(Memory.history, _SYNC)
+    reset = awaited(Memory.reset, _SYNC)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,25 +73,6 @@ def test_delete_without_ids_empties_the_view_alone(memory):
     store.add_texts(["a", "b"])
     assert store.delete() is True
     assert memory.stats().items == 1
-
-
-def test_threads_and_a_loop_at_once_lose_nothing(memory):
-    store = MemkitVectorStore(memory)
-
-    def write(name):
-        for i in range(15):
-            store.add_texts([f"{name} {i}"], ids=[f"{name}{i}"])
-
-    async def also():
-        await asyncio.gather(*(store.aadd_texts([f"loop {i}"], ids=[f"loop{i}"]) for i in range(15)))
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    asyncio.run(also())
-    for thread in threads:
-        thread.join()
-    assert memory.stats().items == 45
 
 
 async def test_the_retriever_filters_and_can_be_awaited(memory):

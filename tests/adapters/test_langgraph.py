@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from langgraph.store.base import InvalidNamespaceError
 
-from memkit_adapters.langgraph import AsyncMemkitStore, MemkitStore
+from memkit_adapters.langgraph import MemkitStore
 
 ROOT = Path(__file__).parent.parent.parent
 ODD = ["a.b/c", "ana@example.org", "Ünïcødé ☕ \n", '"quoted" \\ #1', "k" * 1000, "*%_[]?"]
@@ -68,6 +66,34 @@ def test_whatever_erases_an_item_erases_each_of_its_fields(memory, tmp_path, whe
     assert store.get(("bo",), "other").value["b"] == "kept too"
 
 
+def test_two_users_hold_the_same_key_and_see_their_own(memory, open_memory):
+    for user in ("ana", "bo"):
+        store = MemkitStore(memory.scope(user_id=user), index={"dims": 32, "fields": ["text", "more"]})
+        store.put(("notes",), "k", {"text": f"words of {user}", "more": "tea"})
+    memory.close()
+    for user, other in (("ana", "bo"), ("bo", "ana")):
+        store = MemkitStore(open_memory().scope(user_id=user))
+        assert store.get(("notes",), "k").value["text"] == f"words of {user}"
+        assert [item.value["text"] for item in store.search(("notes",), query=f"words of {other}")] == [
+            f"words of {user}"
+        ]
+        assert store.list_namespaces() == [("notes",)]
+    MemkitStore(open_memory().scope(user_id="ana")).delete(("notes",), "k")
+    assert MemkitStore(open_memory().scope(user_id="ana")).search(("notes",)) == []
+    assert MemkitStore(open_memory().scope(user_id="bo")).get(("notes",), "k").value["more"] == "tea"
+
+
+@pytest.mark.parametrize("scope", [{}, {"user_id": "ana"}])  # a file of the first version, or an import into a scope
+def test_items_under_the_ids_of_old_files_are_found_and_replaced(memory, scope):
+    address = {"namespace": ["users", "ana"], "key": "food"}
+    memory.add("tea", id='["users", "ana", "food"]', metadata={**address, "value": {"text": "tea"}}, **scope)
+    store = MemkitStore(memory.scope(**scope))
+    assert store.get(("users", "ana"), "food").value == {"text": "tea"}
+    store.put(("users", "ana"), "food", {"text": "coffee"})
+    assert [item.value for item in store.search(("users",))] == [{"text": "coffee"}]
+    assert memory.get('["users", "ana", "food"]').metadata["value"] == {"text": "coffee"}
+
+
 def test_a_blank_query_ranks_nothing(store):
     store.put(("n",), "k", {"a": 1})
     assert [item.key for item in store.search(("n",), query=" ")] == ["k"]
@@ -94,27 +120,6 @@ def test_what_has_expired_is_not_found_and_is_swept(memory):
     assert store.get(("n",), "gone") is None
     assert store.sweep_ttl() == 1
     assert memory.stats().items == 2
-
-
-def test_threads_and_a_loop_at_once_lose_nothing(memory):
-    store = MemkitStore(memory)
-
-    def write(name):
-        for i in range(20):
-            store.put((name,), str(i), {"text": f"{name} {i}"})
-
-    async def also():
-        other = AsyncMemkitStore(memory)
-        await asyncio.gather(*(other.aput(("loop",), str(i), {"text": f"loop {i}"}) for i in range(20)))
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    asyncio.run(also())
-    for thread in threads:
-        thread.join()
-    assert [len(store.search((name,), limit=50)) for name in ("one", "two", "loop")] == [20, 20, 20]
-    assert memory.verify().ok
 
 
 def test_a_batch_with_an_invalid_operation_writes_nothing(store, memory):

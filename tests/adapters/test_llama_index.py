@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, ImageBlock, LLMMetadata
 from llama_index.core.chat_engine import SimpleChatEngine
@@ -129,29 +126,6 @@ async def test_a_recall_is_cut_to_what_is_left_of_the_budget(memory, chat):
     assert await block.atruncate(whole, 10_000) is None
     tight = chat(block, token_limit=300)
     assert "tea note" in str(await tight.aget(input="tea note"))
-
-
-@pytest.mark.parametrize("name", ["a.b/c", "ünï✓", "ana@example.org", "k" * 1000])
-async def test_odd_users_and_sessions_survive_a_restart(open_memory, name):
-    for _ in range(2):
-        with open_memory() as memory:
-            await MemkitMemoryBlock(memory=memory.scope(user_id=name)).aput(said("I like tea"), session_id=name)
-            assert [(item.user_id, item.run_id) for item in memory.list().items] == [(name, name)]
-
-
-def test_threads_and_an_event_loop_lose_nothing(memory):
-    block = MemkitMemoryBlock(memory=memory)
-
-    async def put(name):
-        await asyncio.gather(*(block.aput(said(f"{name} {number}"), session_id=name) for number in range(10)))
-
-    threads = [threading.Thread(target=lambda name=name: asyncio.run(put(name))) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    asyncio.run(put("c"))
-    for thread in threads:
-        thread.join()
-    assert {item.text for item in memory.list().items} == {f"{name} {n}" for name in "abc" for n in range(10)}
 
 
 def test_the_block_can_be_described_without_its_memory(memory):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -368,33 +367,12 @@ def test_an_open_memory_is_shared(memory):
     assert isinstance(ours.memory, memkit.Memory)
 
 
-@pytest.mark.parametrize("name", ["a.b/c", "ünï✓", "ana@example.org", "k" * 1000])
-def test_odd_names_survive_a_restart(tmp_path, name):
-    with Memory(tmp_path / "a.mem", embedder=embed) as ours:
-        ours.add("tea", user_id=name, metadata={name: name})
-    with Memory(tmp_path / "a.mem", embedder=embed) as ours:
-        found = ours.search("tea", filters={"user_id": name, name: name})["results"]
-    assert [(one["user_id"], one["metadata"]) for one in found] == [(name, {name: name})]
-
-
-def test_threads_and_an_event_loop_lose_nothing(tmp_path):
-    memory = AsyncMemory(tmp_path / "a.mem", embedder=embed)
-
-    def write(name):
-        for number in range(10):
-            memory.sync.add(f"{name} {number}", **ANA)
-
-    async def write_awaited():
-        async with memory:
-            await asyncio.gather(*(memory.add(f"c {number}", **ANA) for number in range(10)))
-            await asyncio.to_thread(lambda: [thread.join() for thread in threads])
-            return await memory.get_all(filters=ANA, top_k=100)
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    found = asyncio.run(write_awaited())["results"]
-    assert {one["memory"] for one in found} == {f"{name} {number}" for name in "abc" for number in range(10)}
+async def test_the_awaited_memory_gives_the_same_dicts_and_closes_the_file(tmp_path):
+    async with AsyncMemory(tmp_path / "a.mem", embedder=embed) as awaited:
+        await awaited.add("tea", **ANA)
+        found = await awaited.search("tea", filters=ANA)
+        assert found == awaited.sync.search("tea", filters=ANA)
+        assert [one["memory"] for one in found["results"]] == ["tea"]
 
 
 def test_updates_of_two_threads_are_merged(ours):

@@ -178,19 +178,3 @@ async def test_prompts_without_words_and_in_parts_are_taken(memory, prompt):
         prompt, message_history=None if prompt else []
     )
     assert memory.list().items[-1].text == "Noted."
-
-
-@pytest.mark.parametrize("name", ["a.b/c", "ünï✓", "ana@example.org", "k" * 1000])
-async def test_odd_user_names_are_kept_apart(memory, name):
-    await Agent(Listener().model, capabilities=[MemkitMemory(memory.scope(user_id=name))]).run("I like tea")
-    assert {item.user_id for item in memory.list().items} == {name}
-
-
-def test_runs_at_once_lose_nothing(memory):
-    agent = Agent(Listener().model, capabilities=[MemkitMemory(memory, tools=False)])
-
-    async def many():
-        await asyncio.gather(*(agent.run(f"fact {number}") for number in range(20)))
-
-    asyncio.run(many())
-    assert {item.text for item in memory.list({"role": "user"}).items} == {f"fact {n}" for n in range(20)}

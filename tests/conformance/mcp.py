@@ -53,10 +53,9 @@ def fetched(scratch: Path) -> Path | None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(scratch / "python"), NODE]
     if subprocess.run(pip, check=False).returncode:
         return None
-    npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(scratch), SUITE]
-    if subprocess.run(npm, check=False).returncode:
-        return None
-    return next((scratch / "python").rglob("bin/node"), None)
+    node, npm = (next((scratch / "python").rglob(name)) for name in ("bin/node", "npm-cli.js"))
+    install = [str(node), str(npm), "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(scratch), SUITE]
+    return None if subprocess.run(install, check=False).returncode else node
 
 
 def free_port() -> int:
@@ -71,7 +70,8 @@ def serving(scratch: Path, port: int) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "storage", "adapters"))
     environment = {**os.environ, "PYTHONPATH": paths, "XDG_CACHE_HOME": str(scratch / "cache")}
     command = [sys.executable, "-c", "from memkit.cli import main; main()", "mcp", str(scratch / "a.mem")]
-    server = subprocess.Popen([*command, "--http", "--port", str(port)], env=environment, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen([*command, "--http", "--port", str(port)], env=environment, **quiet)
     for _ in range(300):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

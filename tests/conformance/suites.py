@@ -1,4 +1,4 @@
-"""Which outside suites are run, at which versions, and which of their tests are left out, and why."""
+"""Which outside suites are run, at which versions, and which of their tests cannot pass, and why."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Suite:
 
     Attributes:
         package: that is fetched, and has to be installed, at this version. files: of its tests that are run.
-        needed: how many tests have to pass; no more and no fewer are run. left_out: test -> why.
+        needed: how many tests have to pass; no more and no fewer are run. listed: tests that cannot pass, and why.
         unused: a file of theirs that these tests do not need, and that asks for packages that we have not.
     """
 
     package: str
     files: tuple[str, ...]
     needed: int
-    left_out: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)
     unused: str = ""
 
 
