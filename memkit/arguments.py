@@ -10,7 +10,7 @@ from typing import Any
 
 from memkit.ingest import Draft, check_metadata, check_text
 from memkit_storage.errors import InvalidFilter, InvalidInput
-from memkit_storage.rows import Row
+from memkit_storage.rows import SCOPE_FIELDS, Row
 
 Where = Mapping[str, Any]
 
@@ -29,12 +29,20 @@ def check_drafts(entries: Sequence[Draft]) -> None:
     """Refuse what could not be read again.
 
     Raises:
-        InvalidInput: names the draft, by its id or its place, and the value.
+        InvalidInput: names the draft, by its id or its place, or the scope, and the value.
     """
     for place, entry in enumerate(entries):
         what = f"drafts[{place}]" if entry.id is None else f"item {entry.id!r:.80}"
         check_text(entry.text, f"{what} text")
         check_metadata(entry.metadata, f"{what} metadata")
+        for name in SCOPE_FIELDS:
+            check_scope(name, getattr(entry, name))
+
+
+def check_scope(name: str, value: Any) -> None:
+    """A scope is a non-empty string, or None."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InvalidInput(f"{name}={value!r}: a scope is a non-empty string")
 
 
 def in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draft:

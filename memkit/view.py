@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Self
 
-from memkit.arguments import Where
+from memkit.arguments import Where, check_scope
 from memkit.fast.tier import FastTier
 from memkit.finder import Finder
 from memkit.vectors import FileVectors
@@ -61,8 +61,7 @@ class View:
         for name, value in zip(SCOPE_FIELDS, (user_id, agent_id, run_id), strict=True):
             if value is None:
                 continue
-            if not isinstance(value, str) or not value:
-                raise InvalidInput(f"{name}={value!r}: a scope is a non-empty string")
+            check_scope(name, value)
             if bound.get(name, value) != value:
                 raise InvalidInput(f"{name}={value!r}, but this view is bound to {name}={bound[name]!r}")
             bound[name] = value

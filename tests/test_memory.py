@@ -693,6 +693,8 @@ def test_a_merge_never_moves_an_id_into_another_scope(open_memory, tmp_path):
         (Draft("x" * (1 << 20) + "x"), r"drafts\[1\] text of 1048577 bytes"),
         (Draft("x", id="k", metadata={"a": object()}), r"item 'k' metadata\.a is"),
         (Draft("x", metadata={1: "x"}), r"drafts\[1\] metadata has the key 1"),
+        (Draft("x", user_id=""), r"user_id='': a scope is a non-empty string"),
+        (Draft("x", run_id=7), r"run_id=7: a scope is a non-empty string"),
     ],
 )
 def test_drafts_that_could_not_be_read_again_are_refused_together(memory, bad, said):

@@ -88,4 +88,4 @@ def test_only_what_goes_as_stated_passes(run):
 def test_without_an_index_the_suites_are_skipped_and_say_so(run):
     code, said = run("as_stated", "another_number", index="nowhere")
     assert code == 0
-    assert said.startswith("SKIPPED, no package index gives their source distributions: as_stated, another_number")
+    assert all(f"{name}: SKIPPED, no package index gives" in said for name in ("as_stated", "another_number"))
