@@ -128,6 +128,9 @@ def test_the_command_prints_a_table_a_figure_and_the_figures(capsys, tmp_path, m
     assert "| linear attention | " in capsys.readouterr().out
     found = json.loads(file.read_text())
     assert [len(column) for column in found["linear attention"]["scores"].values()] == [2, 2, 2, 2]
+    monkeypatch.setattr(sequence, "fitted", lambda *_, **__: pytest.fail("a row that there is was trained again"))
+    main(["parity", "--rows", "linear attention", "--json", str(file)])
+    assert "| linear attention | " in capsys.readouterr().out
     pytest.importorskip("matplotlib")
     sequence.plot("parity", found, folder)
     assert "linear attention" in (folder / "parity.svg").read_text()

@@ -2,7 +2,7 @@
 
     python -m benchmarks.hope.sequence mqar                      # or parity, s3, needle
     python -m benchmarks.hope.sequence s3 --ablations            # self-modifying Titans without one part each
-    python -m benchmarks.hope.sequence needle --plots FOLDER --json FILE
+    python -m benchmarks.hope.sequence needle --plots FOLDER --json FILE     # goes on from the rows in FILE
 
 Equal for all rows of a task: embedding, one block of which only the mixer differs, head, steps, batches, tokens, AdamW
 with warm-up and cosine, and the search (two peak rates on a seed of its own, the lower final training loss wins; HOPE
@@ -148,15 +148,25 @@ def _printed(name: str, found: dict[str, Any]) -> str:
     return f"| {name} | {' | '.join(cells)} | {found['bytes']:,} | {found['seconds']:.0f} | {found['rate']:g} |"
 
 
-def table(title: str, names: Sequence[str], seeds: int) -> dict[str, Any]:
-    """Print one task; returns each row's figures."""
-    task, found, rates = TASKS[title], {}, {}
+def table(title: str, names: Sequence[str], seeds: int, kept: Path | None = None) -> dict[str, Any]:
+    """Print one task; returns each row's figures.
+
+    Args:
+        kept: a file with the rows that there are already; each new one is added to it.
+    """
+    task, known = TASKS[title], json.loads(kept.read_text(encoding="utf-8")) if kept and kept.exists() else {}
+    rates = {name if name in BASELINES else FULL: one["rate"] for name, one in known.items()}
+    found: dict[str, Any] = {}
     heads = [*task.tests, *["cells"] * (title == "needle"), "state bytes", "CPU s", "rate"]
     print(f"\n## {title}\n\n| | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 1)}", flush=True)
     for name in names:
-        tuned = name if name in BASELINES else FULL
-        rates[tuned] = rates.get(tuned) or best_rate(tuned, task)
-        found[name] = row(name, task, rates[tuned], seeds)
+        if name not in known:
+            tuned = name if name in BASELINES else FULL
+            rates[tuned] = rates.get(tuned) or best_rate(tuned, task)
+            known[name] = row(name, task, rates[tuned], seeds)
+            if kept:
+                kept.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        found[name] = known[name]
         print(_printed(name, found[name]), flush=True)
     return found
 
@@ -178,15 +188,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", help="some of them only, by comma")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plots", type=Path, help="folder for a figure")
-    parser.add_argument("--json", type=Path, help="write every figure there too")
+    parser.add_argument("--json", type=Path, help="keep every figure there, and train no row that stands in it")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)  # small tensors: more threads would wait for each other
     names = asked.rows.split(",") if asked.rows else list(ABLATIONS if asked.ablations else BASELINES | TITANS)
-    found = table(asked.task, names, asked.seeds)
+    found = table(asked.task, names, asked.seeds, asked.json)
     if asked.plots:
         plot(asked.task, found, asked.plots)
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

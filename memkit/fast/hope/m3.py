@@ -34,17 +34,21 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """Of a matrix (..., r, c): the same singular vectors, singular values pressed into about [0.7, 1.2].
 
-    A singular value below about 1e-3 of the norm stays small: five steps lift by 3.4 each.
+    A singular value below about 1e-3 of the norm stays small: five steps lift by 3.4 each. Each step multiplies from the
+    left by a polynomial of X X', and these commute: they are multiplied first, and X is touched twice.
     """
     a, b, c = _QUINTIC
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-30)
+    square = x @ x.mT
+    one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    factor = one
     for _ in range(steps):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    found: Tensor = x.mT if tall else x
-    return found
+        lift = a * one + b * square + c * square @ square
+        factor, square = lift @ factor, lift @ lift @ square
+    found: Tensor = factor @ x
+    return found.mT if tall else found
 
 
 class M3(torch.optim.Optimizer):
