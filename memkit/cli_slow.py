@@ -33,7 +33,10 @@ def consolidate(
     as_json: Json = False,
 ) -> None:
     """Turn what was learned into bands: replay the log, solve it anew, let in what proves itself."""
+    from memkit.slow.worker import modest
+
     seconds = seconds_of(budget)
+    modest()
     if file.is_dir():
         _many(file, jobs, ray, seconds, as_json)
     elif watch:
@@ -76,10 +79,9 @@ def _many(folder: Path, jobs: int, ray: str | None, seconds: float | None, as_js
 
 
 def _watch(file: Path, seconds: float | None, cache_dir: Path | None, as_json: bool) -> None:
-    from memkit.slow.worker import modest, watch
+    from memkit.slow.worker import watch
 
     check_there(file)
-    modest()
     out.note("consolidating whenever there is enough new; stop with Ctrl-C")
     with _gentle_interrupts() as stop:
         watch(file, cache_dir=cache_dir, budget=seconds, stop=stop, slept=out.emit if as_json else out.show_sleep)

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from memkit.slow.clock import SLEEP
-from memkit.slow.sleep import SleepReport
+if TYPE_CHECKING:
+    from memkit.slow.sleep import SleepReport  # not before `modest`: numpy counts its threads when it is imported
 
 EVERY = 5.0  # seconds between looks
 AGAIN = (1.0, 60.0)  # seconds before a worker that died is started again: at first, and at most
@@ -29,7 +30,7 @@ def watch(
     cache_dir: str | Path | None = None,
     share: bool = False,
     every: float = EVERY,
-    due: int = SLEEP,
+    due: int | None = None,
     budget: float | None = None,
     stop: threading.Event | None = None,
     slept: Callable[[SleepReport], None] | None = None,
@@ -37,7 +38,8 @@ def watch(
     """Consolidate a file whenever it is due, until `stop` is set.
 
     Args:
-        share: as `Memory(share_learning=)`. every: seconds between looks. due: new feedbacks of a user and agent.
+        share: as `Memory(share_learning=)`. every: seconds between looks. due: new feedbacks of a user and agent,
+            by default those of a sleep in `memkit.slow.clock`.
         budget: seconds of one sleep. slept: called with the report of each sleep that made something.
 
     Raises:
@@ -45,24 +47,25 @@ def watch(
     """
     from memkit.errors import Busy
     from memkit.memory import Memory
+    from memkit.slow.clock import SLEEP
 
-    ended = stop or threading.Event()
+    ended, enough = stop or threading.Event(), SLEEP if due is None else due
     with Memory(path, cache_dir=cache_dir, share_learning=share) as memory:
         while not ended.is_set():
             with suppress(Busy):  # another one does it
-                report = memory.consolidate(budget=budget, due=due, stop=ended.is_set)
+                report = memory.consolidate(budget=budget, due=enough, stop=ended.is_set)
                 if report.bands and slept is not None:
                     slept(report)
             ended.wait(every)
 
 
 def modest() -> None:
-    """Let everybody else go first."""
+    """Let everybody else go first, with one thread: before numpy and torch are imported, or they have theirs."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if hasattr(os, "nice"):
         with suppress(OSError):
-            os.nice(NICE)
+            os.nice(max(0, NICE - os.nice(0)))  # once, however often it is asked for
 
 
 class Supervisor:
