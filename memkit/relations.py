@@ -153,11 +153,18 @@ def supersedes(newer: Hit, older: Hit, similarity: float | None) -> bool:
     """Whether the newer item surely makes the older one a thing of the past (the rules stand above)."""
     if similarity is None or similarity < RELATED or scope_of(newer) != scope_of(older):
         return False
+    if _doubted(newer) and not _doubted(older):
+        return False
     news = [new for new in _statements(newer.text) if new.changes]
     old = _statements(older.text) if news else ()
     total = sum(len(one.content) for one in old)
     gone = sum(len(one.content) for one in old if any(_undone(one, new) for new in news))
     return total > 0 and gone >= _SHARE * total
+
+
+def _doubted(hit: Hit) -> bool:
+    """Whether its writer said that it is not to be trusted: it may be quoted, and ends nothing that is."""
+    return hit.metadata.get("trusted", True) is False
 
 
 class _Statement(NamedTuple):
