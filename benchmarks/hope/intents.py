@@ -11,6 +11,8 @@ sentences and of unit length.
 - *joint*: logistic and ridge regression of all examples of all tasks so far, solved anew after each. Ridge regression
   from the log is what memkit's sleep does with the query adapter, at one weight for every feedback.
 - *recursive least squares*: `memkit.fast.rules.rls_chunked`, the rule of memkit's query adapter, each example once.
+- *streaming discriminant*: a mean of each intent and one covariance within all, which are sums and need no log (Hayes
+  and Kanan, Lifelong machine learning with deep streaming linear discriminant analysis, 2020). Not in memkit.
 - *memory of needs*: `memkit.fast.needs`, the examples as needs that their intent served; it keeps the newest 2,048.
 - *memkit, examples are items*: a `memkit.Memory` with the examples, the intent in their metadata: that of the nearest
   (`mode="vector"`). SEARCHED test sentences a task.
@@ -30,8 +32,10 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -85,6 +89,23 @@ def ridge(strength: float) -> Callable[[Tensor, Tensor], Callable[[Tensor], Tens
         gram = x.T @ x + strength * torch.eye(x.shape[1], dtype=x.dtype)
         weights = torch.linalg.solve(gram, x.T @ one_hot(y).double())
         return lambda asked: (asked.double() @ weights).argmax(1)
+
+    return solve
+
+
+def discriminant(shrink: float) -> Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]:
+    """Linear discriminant analysis, the covariance within intents shrunk to a multiple of the identity."""
+
+    def solve(x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+        x, label = x.double(), one_hot(y).double()
+        count = label.sum(0)
+        means = label.T @ x / count.clamp(min=1)[:, None]
+        within = x - means[y]
+        covariance, eye = within.T @ within / len(x), torch.eye(x.shape[1], dtype=x.dtype)
+        covariance = (1 - shrink) * covariance + shrink * covariance.trace() / len(eye) * eye
+        weights = torch.linalg.solve(covariance, means.T)
+        offset = ((means.T * weights).sum(0) / 2).masked_fill(count == 0, torch.inf)
+        return lambda asked: (asked.double() @ weights - offset).argmax(1)
 
     return solve
 
@@ -161,8 +182,8 @@ class Searching:
 
     def __init__(self, said: dict[bytes, str], names: Sequence[str], embedder: Any) -> None:
         self.said, self.names = said, names
-        self.folder = TemporaryDirectory()
-        path = Path(self.folder.name)
+        path = Path(mkdtemp())
+        finalize(self, rmtree, path, ignore_errors=True)
         self.memory = Memory(path / "a.mem", embedder=embedder, cache_dir=path / "cache", durability="os")
 
     def texts(self, x: Tensor) -> list[str]:
@@ -245,6 +266,7 @@ ROWS: dict[str, Row] = {
     JOINT[0]: (lambda f, c, s: Joint(logistic(s)), (10.0, 100.0)),
     JOINT[1]: (lambda f, c, s: Joint(ridge(s)), RIDGES),
     "recursive least squares": (rls, RIDGES),
+    "streaming discriminant": (lambda f, c, s: Joint(discriminant(s)), (0.05, 0.2, 0.5)),
     "memory of needs": (lambda f, c, s: Needs(f), (0.0,)),
     "fine-tuning": (Head, (1e-3, 1e-2)),
 }
