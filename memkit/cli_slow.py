@@ -37,9 +37,12 @@ def consolidate(
     as_json: Json = False,
 ) -> None:
     """Turn what was learned into bands: replay the log, solve it anew, let in what proves itself."""
+    from memkit.slow.worker import modest
+
     seconds = seconds_of(budget)
     if model is not None and file.is_dir():
         raise InvalidInput(f"--model with a directory of files, {file}; consolidate them one at a time")
+    modest()
     pair = () if model is None else language_model(model)
     if file.is_dir():
         _many(file, jobs, ray, seconds, as_json)
@@ -100,10 +103,9 @@ def _many(folder: Path, jobs: int, ray: str | None, seconds: float | None, as_js
 def _watch(  # noqa: PLR0917 - the options of one verb
     file: Path, seconds: float | None, cache_dir: Path | None, as_json: bool, pair: tuple[Any, ...], device: str | None
 ) -> None:
-    from memkit.slow.worker import modest, watch
+    from memkit.slow.worker import watch
 
     check_there(file)
-    modest()
     out.note("consolidating whenever there is enough new; stop with Ctrl-C")
     with _gentle_interrupts() as stop:
         watch(

@@ -120,6 +120,14 @@ def test_only_what_is_sure_supersedes(old, new, holds):
     assert supersedes(hit(new, 2, 900), hit(old, 1), 0.8) is holds
 
 
+def test_an_untrusted_statement_supersedes_none_that_is_trusted():
+    old, new = ("My manager is Ana.", "My manager is Bo.")
+    doubted = hit(new, 2, 900, trusted=False)
+    assert not supersedes(doubted, hit(old, 1), 0.8)
+    assert supersedes(doubted, hit(old, 1, trusted=False), 0.8)
+    assert supersedes(hit(new, 2, 900), hit(old, 1, trusted=False), 0.8)
+
+
 def test_an_item_that_is_too_long_is_cut_at_a_sentence():
     text = "This is the first sentence of them all. " + "And it goes on and on without an end " * 20
     found = packed(hit(text), budget=20)

@@ -73,6 +73,14 @@ def test_auto_starts_a_process_that_sleeps_comes_back_and_ends_with_the_memory(o
         os.kill(second, 0)
 
 
+def test_a_worker_is_modest_once_and_before_numpy_has_its_threads():
+    code = "import os, sys; from memkit.slow import many, worker; worker.modest(); worker.modest()"
+    code += "; print(os.nice(0), os.environ['OMP_NUM_THREADS'], 'numpy' in sys.modules)"
+    free = {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=free, check=True)
+    assert done.stdout.split() == [str(max(10, os.nice(0))), "1", "False"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sleep_killed_at_any_moment_loses_nothing_and_the_next_one_goes_on(open_memory, tmp_path, seed):
@@ -119,6 +127,30 @@ def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"memkit-ai\[ray\]"):
         many.on_ray([tmp_path / "a.mem"], address="local")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of Ray's own
+def test_many_files_on_a_local_ray_cluster_where_a_lost_worker_stops_no_other_file(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    for name in ("a.mem", "b.mem"):
+        with Memory(tmp_path / name, embedder=embed, durability="os") as memory:
+            fill(memory, count=LEAST)
+    (tmp_path / "c.mem").write_bytes(b"no memory")
+    outcomes = many.on_ray(many.files_in(tmp_path), address="local")
+    assert [(o.promoted + o.rejected, bool(o.error)) for o in outcomes] == [(1, False), (1, False), (0, True)]
+    assert not ray.is_initialized()
+    ray.init(address="local", log_to_driver=False)
+    try:
+        (outcome,) = many.on_ray([tmp_path / "a.mem"], address="local")
+        lost = many._outcome(ray, ray.remote(max_retries=0)(lambda: os._exit(1)).remote(), "a.mem")
+        assert outcome.idle == 1
+        assert "WorkerCrashedError" in lost.error
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
 
 
 def run(*arguments):

@@ -19,7 +19,7 @@ import gzip
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,8 @@ from benchmarks.recall.systems import Cached
 from memkit_storage.index import default_cache_dir
 
 Make = Callable[[int, int, float], Learner]
-ROWS: dict[str, tuple[Make, Sequence[float]]] = {
+Row = tuple[Make, Sequence[float]]  # a learner of features, classes and a setting, and the settings to choose from
+ROWS: dict[str, Row] = {
     "sequential fine-tuning": (lambda f, c, s: Network(f, c, s), (3e-4, 1e-3, 3e-3)),
     "fine-tuning, CMS schedule 16/4/1": (lambda f, c, s: Network(f, c, s, periods=(16, 4, 1)), (3e-4, 1e-3, 3e-3)),
     "EWC": (lambda f, c, s: Network(f, c, 1e-3, ewc=s), (1e1, 1e2, 1e3)),
@@ -156,13 +157,12 @@ def _text(path: Path) -> str:
 # the table
 
 
-def table(title: str, tasks: Callable[[int], list[Task]], seeds: int, rows: Sequence[str]) -> dict[str, Any]:
+def table(title: str, tasks: Callable[[int], list[Task]], seeds: int, rows: Mapping[str, Row]) -> dict[str, Any]:
     """Print one protocol; returns each row's outcomes by seed."""
     found: dict[str, Any] = {}
     print(f"\n## {title}\n\n| | accuracy at the end | forgetting | relative forgetting | s | MB kept | step |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name in rows:
-        make, grid = ROWS[name]
+    for name, (make, grid) in rows.items():
         step = max(grid, key=lambda s: _outcome(make, s, tasks, TUNING_SEED).accuracy) if len(grid) > 1 else grid[0]
         outcomes = [_outcome(make, step, tasks, seed) for seed in range(seeds)]
         found[name] = [outcome._asdict() for outcome in outcomes]
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--protocols", default="permuted,split,clinc150")
     parser.add_argument("--json", type=Path, help="write every figure there too")
     asked = parser.parse_args(arguments)
-    rows = [name for name in ROWS if name in asked.rows.split(",") or asked.rows == ",".join(ROWS)]
+    rows = {n: row for n, row in ROWS.items() if n in asked.rows.split(",") or asked.rows == ",".join(ROWS)}
     found = {}
     for name in asked.protocols.split(","):
         if name == "clinc150":

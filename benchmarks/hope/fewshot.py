@@ -51,14 +51,19 @@ def sentences(folder: Path) -> Sentences:
     """A data set of intents, embedded by the default embedder."""
     embedder, parts = Cached(default_cache_dir() / "benchmarks"), []
     for part in ("train", "test"):
-        with gzip.open(folder / f"{part}.jsonl.gz", "rt", encoding="utf-8") as rows:
-            found = [json.loads(row) for row in rows]
+        found = labelled(folder, part)
         vectors = torch.from_numpy(np.asarray(embedder.embed_documents([row["text"] for row in found]), np.float32))
         parts.append((vectors, [row["label"] for row in found]))
     names, mean = sorted(set(parts[0][1])), parts[0][0].mean(0)
     x, test_x = (normalize(vectors - mean, dim=-1) for vectors, _ in parts)
     y, test_y = (torch.tensor([names.index(label) for label in labels]) for _, labels in parts)
     return Sentences(x, y, test_x, test_y)
+
+
+def labelled(folder: Path, part: str) -> list[dict[str, str]]:
+    """The `text` and `label` of each line."""
+    with gzip.open(folder / f"{part}.jsonl.gz", "rt", encoding="utf-8") as rows:
+        return [json.loads(row) for row in rows]
 
 
 def drawn(data: Sentences, seed: int) -> tuple[Sentences, Sentences]:

@@ -185,7 +185,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one conversation of each set")
     parser.add_argument("--no-confidence", action="store_true", help="leave out the AUROC of abstention")
     parser.add_argument("--transfer", action="store_true", help="also weights learned on another kind of data")
-    parser.add_argument("--cache", type=Path, default=_cache(), help="where vectors are kept between runs")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="where vectors are kept between runs")
     parser.add_argument("--json", type=Path, help="write every figure there too")
     options = parser.parse_args(arguments)
     names = options.systems.replace("online, ", "online; ").split(",")
@@ -197,7 +197,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _cache() -> Path:
+def default_cache() -> Path:
+    """Where benchmarks keep vectors between runs."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "memkit" / "benchmarks"
 

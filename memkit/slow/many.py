@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,10 +40,11 @@ def files_in(folder: Path) -> list[Path]:
 
 def one(path: str, budget: float | None) -> Outcome:
     """A sleep for one file; what goes wrong with it stops no other file."""
-    from memkit.memory import Memory
     from memkit.slow.worker import modest
 
     modest()
+    from memkit.memory import Memory
+
     try:
         with Memory(path) as memory:
             report = memory.consolidate(budget=budget)
@@ -74,24 +76,42 @@ def here(
 def on_ray(
     paths: Sequence[Path], *, address: str, budget: float | None = None, progress: Progress | None = None
 ) -> list[Outcome]:
-    """The same on a Ray cluster whose machines see the files under the same paths.
+    """The same on a Ray cluster on whose machines memkit is installed and the files have the same paths.
 
     Args:
-        address: of the cluster, as `ray.init` takes it; "local" starts one here.
+        address: of the cluster, as `ray.init` takes it; "local" starts one here. A session that this process already
+            has is used as it is, and left open.
 
     Raises:
-        ImportError: Ray is not installed; it names the extra.
+        ImportError: Ray is not installed; it names the extra. InvalidInput: no cluster answers there.
     """
     try:
         import ray
     except ImportError as error:
         raise ImportError('ray is not installed; run: pip install "memkit-ai[ray]"', name="ray") from error
-    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    work = [ray.remote(one).remote(str(path.resolve()), budget) for path in paths]
-    for done, _ in enumerate(_finished(ray, work), 1):
-        if progress:
-            progress(done, len(work))
-    return [Outcome(*outcome) for outcome in ray.get(work)]
+    with _session(ray, address):
+        task = ray.remote(one)
+        work = {task.remote(str(path.resolve()), budget): str(path) for path in paths}
+        for done, _ in enumerate(_finished(ray, list(work)), 1):
+            if progress:
+                progress(done, len(work))
+        return [_outcome(ray, ref, path) for ref, path in work.items()]
+
+
+@contextmanager
+def _session(ray: Any, address: str) -> Iterator[None]:
+    """Connected meanwhile; leaving ends what is still running there, unless the session was the caller's."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise InvalidInput(f"no Ray cluster at {address!r}: {error}; start one with `ray start --head`") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _finished(ray: Any, work: list[Any]) -> Iterator[Any]:
@@ -99,3 +119,11 @@ def _finished(ray: Any, work: list[Any]) -> Iterator[Any]:
     while open_:
         done, open_ = ray.wait(open_)
         yield from done
+
+
+def _outcome(ray: Any, ref: Any, path: str) -> Outcome:
+    """What a task returned; a machine that is lost stops no other file."""
+    try:
+        return Outcome(*ray.get(ref))
+    except ray.exceptions.RayError as error:
+        return Outcome(path, error=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}")

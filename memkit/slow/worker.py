@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memkit.slow.clock import SLEEP
-from memkit.slow.rounds import SleepReport
+if TYPE_CHECKING:
+    from memkit.slow.rounds import SleepReport  # not before `modest`: numpy counts its threads when it is imported
 
 EVERY = 5.0  # seconds between looks
 AGAIN = (1.0, 60.0)  # seconds before a worker that died is started again: at first, and at most
@@ -31,7 +31,7 @@ def watch(
     embedder: Any | None = None,
     share: bool = False,
     every: float = EVERY,
-    due: int = SLEEP,
+    due: int | None = None,
     language_model: tuple[Any, Any] | None = None,
     device: str | None = None,
     budget: float | None = None,
@@ -42,7 +42,7 @@ def watch(
 
     Args:
         embedder, share: as `Memory(embedder=, share_learning=)`. every: seconds between looks.
-        due: new feedbacks, or items to learn, of a user and agent.
+        due: new feedbacks, or items to learn, of a user and agent, by default those of a sleep in `memkit.slow.clock`.
         language_model: model and tokenizer, and the device to train on, as `Memory.consolidate` takes them.
         budget: seconds of one sleep. slept: called with the report of each sleep that made something.
 
@@ -51,16 +51,16 @@ def watch(
     """
     from memkit.errors import Busy
     from memkit.memory import Memory
+    from memkit.slow.clock import SLEEP
 
-    ended = stop or threading.Event()
+    ended, enough, seen = stop or threading.Event(), SLEEP if due is None else due, -1
     with Memory(path, embedder=embedder, cache_dir=cache_dir, share_learning=share) as memory:
-        seen = -1
         while not ended.is_set():
             size = memory.stats().file_bytes
             if size != seen:
                 with suppress(Busy):  # another one does it
                     report = memory.consolidate(
-                        *language_model or (), device=device, budget=budget, due=due, stop=ended.is_set
+                        *language_model or (), device=device, budget=budget, due=enough, stop=ended.is_set
                     )
                     seen = size if report.finished else -1
                     if report.bands and slept is not None:
@@ -69,12 +69,12 @@ def watch(
 
 
 def modest() -> None:
-    """Let everybody else go first."""
+    """Let everybody else go first, with one thread: before numpy and torch are imported, or they have theirs."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if hasattr(os, "nice"):
         with suppress(OSError):
-            os.nice(NICE)
+            os.nice(max(0, NICE - os.nice(0)))  # once, however often it is asked for
 
 
 class Supervisor:

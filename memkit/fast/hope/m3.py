@@ -34,8 +34,8 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """Of a matrix (..., r, c): the same singular vectors, singular values pressed into about [0.7, 1.2].
 
-    A singular value below about 1e-3 of the norm stays small: five steps lift by 3.4 each. Each step multiplies from the
-    left by a polynomial of X X', and these commute: they are multiplied first, and X is touched twice.
+    A singular value below about 1e-3 of the norm stays small: five steps lift by 3.4 each. Each step multiplies by a
+    polynomial of X X' from the left, and these commute: they are multiplied first, and X is touched twice.
     """
     a, b, c = _QUINTIC
     tall = matrix.shape[-2] > matrix.shape[-1]
