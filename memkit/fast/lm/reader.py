@@ -33,6 +33,7 @@ from memkit.fast.lm.weights import LMState, Rule
 SINKS = 4  # first tokens of a stream that stay in view
 CACHE_NAMES = ("cache", "past_key_values")  # of the argument, newest first
 LIKELY = 64  # tokens that the signal is made of, besides the target
+REST = 3  # of a long text, every third chunk is only read: that costs little of what is learned, and spares a third
 SEED = 20_512_24695  # of the keys: a state means nothing under others
 
 Tokens = list[int]
@@ -121,7 +122,9 @@ class Reader:
         self._window, self._next = view[0], list(view[1])
 
     def read(self, state: LMState, texts: Sequence[Tokens], rule: Rule | None) -> tuple[LMState, list[Surprise]]:
-        """Read one row of tokens a user; some may be empty. Without a rule nothing is learned.
+        """Read one row of tokens a user; some may be empty.
+
+        Without a rule nothing is learned; with one, from two chunks of three.
 
         Returns:
             The state after them, and of each token how surprising it was when it came, in nats.
@@ -129,9 +132,12 @@ class Reader:
         found: list[list[Surprise]] = [[] for _ in texts]
         steps = range(0, max(map(len, texts), default=0), self._chunk)
         with _undisturbed(self._model), torch.inference_mode(False):
-            for at in steps:
+            for number, at in enumerate(steps, 1):
                 targets = [text[at : at + self._chunk] for text in texts]
-                state, surprises = self._step(state, targets, rule)
+                rests = rule is not None and number % REST == 0
+                state, surprises = self._step(state, targets, None if rests else rule)
+                if rests:
+                    state = state._replace(tokens=state.tokens + torch.tensor([len(row) for row in targets]))
                 for row, surprise in zip(found, surprises, strict=True):
                     row.append(surprise)
         return state, [np.concatenate(row) if row else np.zeros(0, np.float32) for row in found]
@@ -175,7 +181,7 @@ class Reader:
             ).logits
         with torch.no_grad():
             self._window = self._slid(window.cache, held, window.position + lengths)
-            surprise, signal = self._judged(logits, targets.to(self._device), real.to(self._device))
+            surprise, signal = self._judged(logits.float(), targets.to(self._device), real.to(self._device), learn)
         return caught[0], surprise, signal.to(caught[0])
 
     def _opened(self, tokens: int) -> _Window:
@@ -198,11 +204,11 @@ class Reader:
             layer.keys, layer.values = _taken(layer.keys, slots), _taken(layer.values, slots)
         return _Window(cache, stays.gather(1, slots), position)
 
-    def _judged(self, logits: Tensor, targets: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Surprise (u, t), and the signal (u, t, d) of the mean surprise of each row."""
-        logits = logits.float()
-        whole = logits.logsumexp(-1)
-        surprise = whole - logits.gather(-1, targets[..., None])[..., 0]
+    def _judged(self, logits: Tensor, targets: Tensor, real: Tensor, learn: bool) -> tuple[Tensor, Tensor]:
+        """Surprise (u, t), and the signal (u, t, d) of the mean surprise of each row; none of it if nothing learns."""
+        surprise = logits.logsumexp(-1) - logits.gather(-1, targets[..., None])[..., 0]
+        if not learn:
+            return surprise, surprise[..., :0]
         top, tokens = logits.topk(min(LIKELY, logits.shape[-1]), dim=-1)
         share = torch.softmax(top, dim=-1)
         matrix = self._head.weight

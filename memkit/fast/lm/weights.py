@@ -35,7 +35,7 @@ class LMState(NamedTuple):
     """What users have had a model read; a value, which nothing changes.
 
     Attributes:
-        weights: A (u, l, r, o), float32. momentum: M, alike. tokens: (u,) how many were learned from.
+        weights: A (u, l, r, o), float32. momentum: M, alike. tokens: (u,) how many were read to learn from.
     """
 
     weights: Tensor
