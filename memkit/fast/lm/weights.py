@@ -60,7 +60,7 @@ class Rule(NamedTuple):
         retention: what a full chunk lets go. limit: of the norm of A in a layer, over s and the root of the rank.
     """
 
-    rate: float = 0.006
+    rate: float = 0.007
     momentum: float = 0.5
     retention: float = 1e-4
     limit: float = 0.1
