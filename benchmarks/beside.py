@@ -66,7 +66,14 @@ with Memory(sys.argv[1], cache_dir=sys.argv[2]) as memory:
     for i in range(10_000):
         print(memory.add(f"{sys.argv[3]}: line {i} of a long day", user_id="u0")[0].id, flush=True)
 """
-SLEEPER = ["-c", "from memkit.cli import main; main()", "consolidate"]
+SLEEPER = """
+import sys
+from memkit import Memory
+with Memory(sys.argv[1], cache_dir=sys.argv[2]) as memory:
+    print("begun", flush=True)
+    memory.consolidate()
+"""
+COMMAND = ["-c", "from memkit.cli import main; main()", "consolidate"]
 
 
 def text(number: int) -> str:
@@ -96,7 +103,7 @@ def asleep(memory: Memory, path: Path, cache: Path) -> Iterator[subprocess.Popen
         item = memory.list(user_id=f"u{user}", limit=1).items[0]
         memory.feedback("what else is new?", used=item.id, user_id=f"u{user}")
     made = len(memory.bands())
-    command = [sys.executable, *SLEEPER, str(path), "--cache-dir", str(cache)]
+    command = [sys.executable, *COMMAND, str(path), "--cache-dir", str(cache)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as process:
         try:
             while len(memory.bands()) <= made and process.poll() is None:
@@ -195,21 +202,24 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, int]:
 
 def _interrupted(path: Path, cache: Path, who: str, after: float) -> list[str]:
     """Both processes on one file; after a while one is killed, then the other ends. Returns acknowledged ids."""
-    adder = subprocess.Popen(
-        [sys.executable, "-c", ADDER, str(path), str(cache), who], stdout=subprocess.PIPE, env=environment(), text=True
-    )
-    command = [sys.executable, *SLEEPER, str(path), "--cache-dir", str(cache)]
-    sleeper = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    assert adder.stdout is not None
-    adder.stdout.readline()
+    adder, sleeper = (_begun(code, path, cache, who) for code in (ADDER, SLEEPER))
     time.sleep(after)
     first, second = (adder, sleeper) if who == "application" else (sleeper, adder)
     first.kill()
     time.sleep(0.5)  # the survivor goes on
     second.kill()
     said, _ = adder.communicate()
-    sleeper.wait()
+    sleeper.communicate()
     return said.split("\n")[:-1]  # what follows the last line break was not said to the end
+
+
+def _begun(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that has opened its file."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
 
 
 def _checked(path: Path, cache: Path, said: Sequence[str]) -> dict[str, int]:

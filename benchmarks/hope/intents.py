@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", default="clinc150,banking77")
     parser.add_argument("--shots", type=int, help="examples an intent; default: all")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--search-seeds", type=int, default=1, help="of the rows that search")
+    parser.add_argument("--search-seeds", type=int, default=1, help="of the rows that search; 0: none of them")
     parser.add_argument("--json", type=Path, help="write every figure there too")
     asked = parser.parse_args(arguments)
     figures = {}
@@ -313,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         each = f"{asked.shots or 'all'} examples an intent"
         figures[name] = table(f"{name}, {TASK[name]} intents a task, {each}", stream.tasks, asked.seeds, ROWS)
         print(f"\n{behind(figures[name])}")
+        if not asked.search_seeds:
+            continue
         some = f"{name}, {each}, through memkit.Memory: {SEARCHED} test sentences a task"
         joint = {JOINT[1]: (lambda f, c, s: Joint(ridge(s)), (1.0,))}
         rows = joint | searching(stream)
