@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.continual import asking, facts, report
 from benchmarks.continual.asking import Host
-from benchmarks.continual.learners import Band, Elastic, Full, Learner, LoRA, Neighbours, Prompt, Replay
+from benchmarks.continual.learners import Band, Consolidated, Elastic, Full, Learner, LoRA, Neighbours, Prompt, Replay
 from benchmarks.models import load
 
 LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
@@ -42,6 +42,7 @@ LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
     "kNN": lambda host, seed, _: Neighbours(host, seed),
     "band": lambda host, seed, _: Band(host, seed),
     **{f"band{steps}": lambda host, seed, _, steps=steps: Band(host, seed, steps) for steps in (10, 20)},
+    "memory": Consolidated,
     "prompt1": lambda host, seed, folder: Prompt(host, seed, folder, 1),
     "prompt3": lambda host, seed, folder: Prompt(host, seed, folder, 3),
 }

@@ -7,7 +7,8 @@
     LoRA + EWC       the adapter is held back where older batches were sensitive (diagonal Fisher information)
     kNN              no training: last hidden states of the forms, whose next tokens are said where a state is near
     prompt           no training: `Memory.search` puts the best fact, or the three best, before the question
-    band             memkit's slots
+    band             memkit's slots, trained by hand
+    memory           the same as users have them: `Memory.add`, `consolidate(model, tokenizer)`, `attach`; with the gate
 
 Trained baselines see `STEPS` batches of `ROWS` forms a batch of facts, a quarter of each batch are anchor texts.
 """
@@ -299,3 +300,32 @@ class Band(Learner):
 
     def bytes(self) -> int:
         return sum(array.numel() * array.element_size() for one in self.chain for array in to_arrays(one).values())
+
+
+class Consolidated(Learner):
+    """A memory that sleeps after each batch, and is attached when it is asked."""
+
+    name = "Memory.consolidate"
+
+    def __init__(self, host: Host, seed: int, folder: Path) -> None:
+        from memkit import Memory
+
+        super().__init__(host, seed)
+        self.memory = Memory(folder / f"slept-{seed}.mem")
+
+    def learn(self, facts: Sequence[Fact]) -> None:
+        self.memory.add([fact.statement for fact in facts])
+        self.memory.consolidate(*self.host)
+        super().learn(facts)
+
+    def answer(self, facts: Sequence[Fact]) -> list[str]:
+        with self.acting():
+            return super().answer(facts)
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        with self.memory.attach(*self.host, listen=False):
+            yield
+
+    def bytes(self) -> int:
+        return sum(band.bytes for band in self.memory.bands() if band.in_force)

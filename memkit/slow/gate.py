@@ -16,7 +16,7 @@ import numpy as np
 
 NOISE = 1.0  # standard errors by which an arm may be behind and still count as level
 OLD_LOSS = 0.01  # of mean reciprocal rank
-CANARY_LOSS = 0.02
+CANARY_LOSS = 0.03  # of 24, one may come second instead of first
 
 
 class Verdict(NamedTuple):
