@@ -61,7 +61,9 @@ def test_every_learner_runs_on_a_tiny_model(data, tmp_path, monkeypatch, name):
     result = main.run(name, 0, options, tmp_path)
     assert np.array(result["matrix"][-1]).shape == (2, 2)
     assert result["text"] == pytest.approx(0.0, abs=1e-6) or name not in {"frozen", "band", "memory"}
-    assert (result["bytes"] > 0) == (name != "frozen") or name == "memory"  # whose gate lets nothing in that is not told
+    assert (result["bytes"] > 0) == (
+        name != "frozen"
+    ) or name == "memory"  # whose gate lets nothing in that is not told
 
 
 def test_runs_become_a_table_and_a_figure(tmp_path):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.lm.streams import retrieved
 from memkit.fast.lm.attached import CHUNK, RANK, WINDOW
 from memkit.fast.lm.places import head
-from memkit.fast.lm.reader import FastWeights, Reader, Surprise
+from memkit.fast.lm.reader import REST, FastWeights, Reader, Surprise
 from memkit.fast.lm.weights import LMState, Rule, start
 
 Rows = Sequence[list[int]]
@@ -100,12 +100,17 @@ def read(
     rank: int = RANK,
     window: int = WINDOW,
     fast: Callable[[nn.Module, int], FastWeights] = FastWeights,
+    rest: int = REST,
 ) -> Outcome:
-    """Read streams, then score the unrelated text with what was learned, nothing else in view."""
+    """Read streams, then score the unrelated text with what was learned, nothing else in view.
+
+    Args:
+        rest: of so many chunks the last is only read; 0: none is.
+    """
     beside = fast(model, rank)
     beside.install()
     try:
-        reader = Reader(model, beside, users=len(rows), window=window, chunk=CHUNK, first=first)
+        reader = Reader(model, beside, users=len(rows), window=window, chunk=CHUNK, first=first, rest=rest)
         state, surprise = reader.read(beside.start(len(rows)), rows, rule)
         reader.forget()
         return Outcome(
@@ -179,6 +184,7 @@ def hidden_states(model: Any) -> Iterator[list[Tensor]]:
 
 ABLATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "keys of any length, rate 0.01": (Rule(rate=0.01, limit=1.0), {"fast": Raw}),
+    "every chunk written, rate 0.006": (Rule(rate=0.006), {"rest": 0}),
     "upper two fifths of the layers": (Rule(), {"fast": Fewer}),
     "no momentum": (Rule(momentum=0.0), {}),
     "clipped SGD for the orthogonal step, rate 0.1": (Plain(0.1), {}),

@@ -94,11 +94,13 @@ class Reader:
 
     Args:
         fast: of the same model, installed. window: tokens in view before a chunk. chunk: tokens between writes.
-        first: a token that opens every stream.
+        first: a token that opens every stream. rest: of so many chunks in a row the last is only read; 0: none is.
     """
 
-    def __init__(self, model: Any, fast: FastWeights, *, users: int, window: int, chunk: int, first: int) -> None:
-        self._model, self._fast, self._users = model, fast, users
+    def __init__(
+        self, model: Any, fast: FastWeights, *, users: int, window: int, chunk: int, first: int, rest: int = REST
+    ) -> None:
+        self._model, self._fast, self._users, self._rest = model, fast, users, rest
         self._window_size, self._chunk, self._first = window, chunk, first
         self._head = head(model)
         self._device = next(model.parameters()).device
@@ -124,7 +126,7 @@ class Reader:
     def read(self, state: LMState, texts: Sequence[Tokens], rule: Rule | None) -> tuple[LMState, list[Surprise]]:
         """Read one row of tokens a user; some may be empty.
 
-        Without a rule nothing is learned; with one, from two chunks of three.
+        Without a rule nothing is learned.
 
         Returns:
             The state after them, and of each token how surprising it was when it came, in nats.
@@ -134,7 +136,7 @@ class Reader:
         with _undisturbed(self._model), torch.inference_mode(False):
             for number, at in enumerate(steps, 1):
                 targets = [text[at : at + self._chunk] for text in texts]
-                rests = rule is not None and number % REST == 0
+                rests = rule is not None and self._rest > 0 and number % self._rest == 0
                 state, surprises = self._step(state, targets, None if rests else rule)
                 if rests:
                     state = state._replace(tokens=state.tokens + torch.tensor([len(row) for row in targets]))
