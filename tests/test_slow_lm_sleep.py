@@ -263,6 +263,18 @@ def test_erasing_switches_the_band_off_in_an_attached_model_too_and_the_next_is_
     assert torch.equal(left, probes.losses(model, words, forms))
 
 
+def test_an_item_that_was_learned_and_left_out_taints_the_band_as_well(memory, words, lenient, monkeypatch):
+    model = build()
+    fill(memory)
+    monkeypatch.setattr(
+        gate, "sifted", lambda model, tokenizer, new, kept, exam: (new.without({"ana-dog"}), {"ana-dog": "so"})
+    )
+    (band,) = sleep(memory, model, words).bands
+    assert set(expert_of(memory, model).items) == {"ana-city", "ana-job", "ana-hq"}
+    assert "ana-dog: so" in band.reasons and band.items == 4
+    assert len(memory.erase({"id": "ana-dog"}).bands_off) == 1
+
+
 def test_what_is_erased_while_it_is_learned_does_not_come_in(memory, open_memory, words, lenient):
     model, other = build(), open_memory()
     fill(memory)

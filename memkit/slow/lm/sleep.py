@@ -137,7 +137,8 @@ class LMSleeper:
     def _made(self, family: Family, night: _Night, made: _Learned) -> Made:
         from safetensors.torch import save
 
-        kept = {row.id: row for row in night.rows if row.id in made.whole.items}
+        held_ = {row.id: row.position for row in night.rows if row.id in made.whole.items}
+        taught = [row for row in night.rows if row.id in held_ or row.position in made.trained]
         names = ("user_id", "agent_id", "run_id")
         return Made(
             id=new_id(),
@@ -145,29 +146,32 @@ class LMSleeper:
             family=family,
             scope={name: value for name, value in zip(names, family, strict=False) if value},
             parent=night.before.record.id if night.before else None,
-            positions=[row.position for row in kept.values()],
-            digest=bands.digest_of([row.id, row.position, row.text] for row in kept.values()),
+            positions=[row.position for row in taught],
+            digest=bands.digest_of([row.id, row.position, row.text] for row in taught),
             chain=(self._store.log.cursor.chain or b"").hex(),
             model=self._name,
             promoted=made.verdict.promoted,
             reasons=[*made.verdict.reasons, *made.failures],
             hyper=self._lm.recipe._asdict(),
             metrics=made.verdict.metrics | {"seconds": made.report.seconds, "steps": float(made.report.steps)},
-            learned={
-                "looked": lineage.ranges(night.settled | made.looked),
-                "held": {id_: row.position for id_, row in kept.items()},
-            },
+            learned={"looked": lineage.ranges(night.settled | made.looked), "held": held_},
             arrays=save(to_arrays(made.whole)),
         )
 
 
 class _Learned(NamedTuple):
-    """What a night came to. Attributes: looked: log positions. failures: items that were left out, in words."""
+    """What a night came to.
+
+    Attributes:
+        looked, trained: log positions; those of items that were left out at the end are among both, because slots of
+            one subject are learned together. failures: what was left out, in words.
+    """
 
     whole: Expert
     report: Report
     verdict: Verdict
     looked: set[int]
+    trained: set[int]
     failures: list[str]
 
 
@@ -193,13 +197,14 @@ class _Night:
         """How many of the new items have one, by rules; those of a writer are not asked for yet."""
         return len(self.fresh) if self._lm.writer else sum(self._lessons[row.id] is not None for row in self.fresh)
 
-    def _lesson(self, row: Row) -> Lesson | None:
+    def _lesson(self, row: Row, writer: Writer | None = None) -> Lesson | None:
         when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
-        return lesson(row.id, row.text, speaker=_speaker(row), when=when)
+        return lesson(row.id, row.text, speaker=_speaker(row), when=when, writer=writer)
 
     def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
         """A band; None where no item has a lesson."""
-        new = [one for row in chosen.rows if (one := self._written(row))]
+        made = {row.position: self._lesson(row, self._lm.writer) for row in chosen.rows}
+        new = [one for one in made.values() if one is not None]
         if not new:
             return None
         subjects = {one.subject for one in new}
@@ -214,14 +219,10 @@ class _Night:
         failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
         whole = self.kept.beside(passed) if self.kept else passed
         verdict = gate.judge(model, tokenizer, whole, self.kept, exam)
-        done = {row.position for row in (*chosen.rows, *chosen.untrusted) if row.id not in report.left}
-        return _Learned(whole, report, verdict, done, [f"{id_}: {why}" for id_, why in failed.items()])
-
-    def _written(self, row: Row) -> Lesson | None:
-        """The lesson of an item, with the questions of a writer."""
-        if self._lm.writer is None:
-            return self._lessons[row.id]
-        return lesson(row.id, row.text, speaker=_speaker(row), writer=self._lm.writer)
+        done = {row.position for row in chosen.rows if row.id not in report.left}
+        trained = {position for position in done if made[position]}
+        done |= {row.position for row in chosen.untrusted}
+        return _Learned(whole, report, verdict, done, trained, [f"{id_}: {why}" for id_, why in failed.items()])
 
     def _trained(
         self,
