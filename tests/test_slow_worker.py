@@ -30,7 +30,7 @@ with Memory(sys.argv[1], cache_dir=sys.argv[2]) as memory:
 """
 
 
-def until(true, seconds=60):
+def until(true, seconds=300):  # a modest process waits for everybody else
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -187,5 +187,5 @@ def test_watch_on_the_command_line_ends_with_an_interrupt(open_memory, tmp_path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as worker:
         until(lambda: any(band.in_force for band in memory.bands()))
         worker.send_signal(signal.SIGINT)
-        _, said = worker.communicate(timeout=60)
+        _, said = worker.communicate(timeout=300)
     assert worker.returncode == 130, said
