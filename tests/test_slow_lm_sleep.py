@@ -366,6 +366,7 @@ def saved(folder):
 
 def test_the_command_line_takes_a_model_from_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("memkit.slow.worker.modest", lambda: None)  # this process has more tests to run
     folder, path = saved(tmp_path / "model"), str(tmp_path / "a.mem")
     call = CliRunner().invoke
     assert call(app, ["add", path, "Ivo paints barns.", "--user", "ana"]).exit_code == 0
