@@ -355,7 +355,8 @@ def test_versions_that_nobody_serves_are_deleted(both: Both, monkeypatch: pytest
         both.seal(many(10, start=10_000 + 10 * i))
         sizes.append(sum(path.stat().st_size for path in both.root.rglob("*") if path.is_file()))
 
-    assert sizes[-1] < 1.5 * sizes[3], "three times as much if nothing were deleted"
+    # now and then a version is deleted one seal later
+    assert min(sizes[-3:]) < 1.5 * sizes[3], "three times as much if nothing were deleted"
 
 
 def test_a_seal_from_an_outdated_index_is_refused(both: Both) -> None:
