@@ -11,8 +11,9 @@ that names a wrong item, untrusted or from a named source. Then `memory.consolid
 Measured after every tenth sleep, on facts that nothing but poisonous feedback touches (probes, PROBES a user): how often
 the right item is first, and the mean reciprocal rank, as memkit ranks and as it would without anything learned (`prior`;
 there are more and more items to be taken for the answer). Stale: of ASKED facts that have changed, how often the first
-item of `recall` about the fact is an old one. Poison: how often an untrusted item, which may be quoted, comes first where
-it contradicts a fact. Deleted: how often `search` still finds a deleted item. Vectors are bags of hashed words.
+item of `recall` about the fact is an old one (of an updated item there is but the new version). Poison: how often an
+untrusted item, which may be quoted, comes first where it contradicts a fact. Deleted: how often `search` still finds a
+deleted item. Vectors are bags of hashed words.
 """
 
 from __future__ import annotations
