@@ -21,9 +21,9 @@ from memkit.ingest import (
     check_metadata,
     check_name,
     check_text,
+    given_id,
     message,
     moment,
-    own_id,
     parts,
 )
 from memkit_storage.errors import InvalidInput
@@ -149,7 +149,7 @@ def _conversation_id(source: Source, first: Any, *given: Any) -> str:
     """The conversation's own id, or one from the file's name and the first message: files of one name stay apart."""
     own = next((value for value in given if value not in (None, "")), None)
     if own is not None:
-        return own_id(own, "the id of the conversation")
+        return given_id(own, "the id of the conversation")
     return f"{source.name}#{source.new_id('conversation', json.dumps(first))[:8]}"
 
 
@@ -226,7 +226,7 @@ def _row_draft(value: Object, source: Source) -> Draft:
     check_metadata({} if metadata is None else metadata)
     return Draft(
         text,
-        id=_made_id(source, scopes, text) if id_ is None else own_id(id_, "id"),
+        id=_made_id(source, scopes, text) if id_ is None else given_id(id_, "id"),
         metadata=dict(metadata or {}),
         occurred_at=None if when is None else moment(when, "occurred_at"),
         **scopes,
@@ -337,7 +337,7 @@ def _turn(turn: Any, source: Source, sample: str, about: Object | None = None) -
     text = f"{turn.get('text') or ''} [image: {caption}]".lstrip() if caption else turn.get("text")
     return Draft(
         check_text(text),
-        id=_message_id(source, sample, None if own is None else own_id(own, "id"), str(text)),
+        id=_message_id(source, sample, None if own is None else given_id(own, "id"), str(text)),
         metadata=_without_empty(
             {"name": turn.get("speaker"), "session": turn.get("session"), "caption": caption, "source": source.name}
         ),

@@ -250,13 +250,13 @@ def message(value: Mapping[str, Any], what: str = "message") -> Draft | None:
     stamp, id_ = value.get("timestamp"), value.get("id")
     return Draft(
         check_text(text, f"{what}.content"),
-        id=None if id_ is None else own_id(id_, f"{what}.id"),
+        id=None if id_ is None else given_id(id_, f"{what}.id"),
         metadata={**(given or {}), **labels, **({"parts": others} if others else {})},
         occurred_at=None if stamp is None else moment(stamp, f"{what}.timestamp"),
     )
 
 
-def own_id(value: Any, what: str) -> str:
+def given_id(value: Any, what: str) -> str:
     """An id that the input brings along: a string, or an integer, which becomes one.
 
     Raises:

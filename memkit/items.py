@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -57,6 +58,11 @@ class Item(_Value):
             surprise=row.surprise,
             **more,
         )
+
+
+def is_trusted(metadata: Mapping[str, Any]) -> bool:
+    """Whether an item may be learned from; one whose writer said `trusted: False` is found and quoted all the same."""
+    return metadata.get("trusted", True) is not False
 
 
 class Hit(Item):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from memkit.arguments import queries_of
 from memkit.fast.tier import FamilyState
 from memkit.items import Recall
-from memkit.view import View
+from memkit.scoping import Progress, View
 from memkit_storage.errors import InvalidInput
 from memkit_storage.filters import Filter
 from memkit_storage.log import now_us
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from memkit.slow.bands import Band
     from memkit.slow.clock import Level
     from memkit.slow.rounds import SleepReport
-
-Progress = Callable[[int, int], None]
 
 
 class Learning(View):

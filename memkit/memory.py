@@ -2,7 +2,7 @@
 
 It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to
 `memkit_storage` for writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm. What a
-memory learns is in `learning`, what is done with its file as a whole in `keeping`, what a view may see in `view`.
+memory learns is in `learning`, what is done with its file in `maintenance`, what a view may see in `scoping`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from memkit.fast.salience import Salience
 from memkit.fast.tier import FastTier
 from memkit.ingest import Draft, check_metadata, drafts
 from memkit.items import Change, Hit, Item, Page, Recall, changes
-from memkit.keeping import Keeping
 from memkit.learning import Learning
+from memkit.maintenance import Maintenance
 from memkit.packing import Order, estimate_tokens
+from memkit.scoping import Progress
 from memkit.vectors import FileVectors
 from memkit.writing import Writer, check_id
 from memkit_storage.errors import InvalidInput
@@ -46,14 +47,13 @@ if TYPE_CHECKING:
     from memkit.slow.worker import Supervisor
 
 Mode = Literal["hybrid", "vector", "text"]
-Progress = Callable[[int, int], None]
 Items = list[Item]  # `list` is a method here
 MaybeItems = list[Item | None]
 Hits = list[Hit]
 Changes = list[Change]
 
 
-class Memory(Learning, Keeping):
+class Memory(Learning, Maintenance):
     """An agent's memory in one file.
 
     Args:

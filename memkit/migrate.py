@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memkit import chats
-from memkit.ingest import MAX_TEXT, Draft, Problem, Source, check_metadata, check_text, moment, own_id
+from memkit.ingest import MAX_TEXT, Draft, Problem, Source, check_metadata, check_text, given_id, moment
 from memkit.memory import Memory
 from memkit_storage.errors import InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS
@@ -151,7 +151,7 @@ def _mem0_record(record: Any, name: str, place: str) -> Draft | Problem:
         created = _time(record.get("created_at"), "created_at")
         return Draft(
             record["memory"] if "memory" in record else record["data"],
-            id=own_id(record["id"], "id"),
+            id=given_id(record["id"], "id"),
             metadata={**(record.get("metadata") or {}), **rest},
             occurred_at=created,
             created_at=created,

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memkit.items import Hit
+from memkit.items import Hit, is_trusted
 from memkit_storage.analyzer import analyze
 from memkit_storage.rows import Vector
 
@@ -153,7 +153,7 @@ def supersedes(newer: Hit, older: Hit, similarity: float | None) -> bool:
     """Whether the newer item surely makes the older one a thing of the past (the rules stand above)."""
     if similarity is None or similarity < RELATED or scope_of(newer) != scope_of(older):
         return False
-    if _doubted(newer) and not _doubted(older):
+    if is_trusted(older.metadata) and not is_trusted(newer.metadata):  # it may be quoted, and ends nothing
         return False
     news = [new for new in _statements(newer.text) if new.changes]
     old = _statements(older.text) if news else ()
@@ -165,11 +165,6 @@ def supersedes(newer: Hit, older: Hit, similarity: float | None) -> bool:
 def may_supersede(text: str) -> bool:
     """Whether a text says anything that could make another a thing of the past."""
     return any(one.changes for one in _statements(text))
-
-
-def _doubted(hit: Hit) -> bool:
-    """Whether its writer said that it is not to be trusted: it may be quoted, and ends nothing that is."""
-    return hit.metadata.get("trusted", True) is False
 
 
 class _Statement(NamedTuple):

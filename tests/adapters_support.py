@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from agents import set_tracing_disabled
@@ -37,17 +38,19 @@ set_tracing_disabled(True)
 
 
 @dataclass
-class Door:
+class Door(ABC):
     """An adapter on a memory, for one name."""
 
     memory: object
     name: str
 
+    @abstractmethod
     async def keep(self, text):
-        raise NotImplementedError
+        """Remember a text under the name."""
 
+    @abstractmethod
     async def kept(self):
-        raise NotImplementedError
+        """The texts that are remembered under the name; raises when one of them came back otherwise."""
 
     def put(self, text):
         """As `keep`, by the adapter's own blocking calls where it has them."""

@@ -1,4 +1,4 @@
-"""The sealed index: agreement with the exact tail, seals, damage of every file, two writers, two readers."""
+"""The sealed index: agreement with the exact tail, dead rows, seals, crashes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,69 +18,12 @@ from hypothesis import strategies as st
 
 from memkit_storage import cache, lance_table
 from memkit_storage.filters import Filter
-from memkit_storage.lance import IndexBusy, IndexDamaged, IndexKey, LanceIndex, available
+from memkit_storage.lance import IndexBusy, LanceIndex, available
 from memkit_storage.lexical import TermStats
-from memkit_storage.rows import Row
-from memkit_storage.tail import Rows, Tail, unit
 
 pytest.importorskip("lancedb")
 
-DIM = 16
-WORDS = [*(f"w{i}" for i in range(40)), "東京", "straße", "🙂", "o'clock", "a\u00a0b", "AND", "x" * 300]
-KEY = IndexKey(file_id="ab" * 16, generation=1, embedder="e/0", dim=DIM, analyzer="1")
-rng = np.random.default_rng
-
-
-def make(position: int, words: str, seed: int = 1, user_id: str | None = None, **metadata: Any) -> Row:
-    vector = rng(seed).standard_normal(DIM) * bool(seed)
-    vector = (vector / (np.linalg.norm(vector) or 1)).astype(np.float16).astype(np.float32)
-    return Row(f"i{position}", words, vector, user_id=user_id, metadata=metadata, position=position)
-
-
-def many(count: int, start: int = 0) -> list[Row]:
-    draw = rng(start)
-    texts = [" ".join(f"w{i}" for i in draw.zipf(1.4, draw.integers(3, 20)) % 400) for _ in range(count)]
-    return [make(start + i, text, start + i + 1, f"u{i % 50}") for i, text in enumerate(texts)]
-
-
-def query(seed: int) -> np.ndarray:
-    return rng(seed).standard_normal(DIM).astype(np.float32)
-
-
-class Both:
-    """The same living rows in an exact tail and in an index."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.stats = TermStats()
-        self.tail = Tail(DIM, self.stats, analyze=str.split)
-        self.index: LanceIndex | None = None
-
-    def seal(self, rows: Sequence[Row], dead: Sequence[int] = (), key: IndexKey = KEY) -> LanceIndex:
-        for row in rows:
-            self.tail.add(row)
-        for position in dead:
-            self.tail.remove(position)
-        self.tail.settle()
-        tokens = [row.text.split() for row in rows]
-        marks: dict[str, Any] = {"watermark": max((r.position for r in rows), default=0), "chain": "c0ffee"}
-        self.index = LanceIndex.seal(self.root, key, self.index, rows, tokens, dead, stats=self.stats, **marks)
-        return self.index
-
-    def agree(self, seed: int, terms: Sequence[str], k: int, where: Filter | None = None) -> None:
-        assert self.index is not None
-        allowed = self.tail.select(where)
-        near, said = self.tail.dense(query(seed), k, allowed), self.tail.lexical(terms, k, allowed)
-        assert self.index.dense(query(seed), k, where)[0] == near
-        assert self.index.lexical(terms, k, self.stats, where)[0] == said
-        expected = self.tail.score([position for position, _ in [*near, *said]], query(seed), terms)
-        assert self.index.search(query(seed), terms, k, where, frozenset(), self.stats) == expected
-
-
-def exact(rows: Sequence[Row]) -> Rows:
-    """The same rows, all of which are scored."""
-    vectors = unit(np.stack([row.vector for row in rows]))
-    return Rows(np.array([row.position for row in rows]), vectors, [row.text.split() for row in rows])
+from lance_support import DIM, KEY, WORDS, Both, exact, make, many, query, rng
 
 
 @pytest.fixture
@@ -452,151 +394,6 @@ def test_a_killed_build_leaves_nothing_that_is_opened(tmp_path: Path) -> None:
     both.seal(many(50))
     both.agree(1, ["w1"], 5)
     assert [path.name for path in tmp_path.glob("table-*")] == ["table-1"]
-
-
-# damage
-
-
-def answers(index: LanceIndex, stats: TermStats) -> list[Any]:
-    where = Filter.parse({"user_id": "u3"})
-    return [
-        [index.dense(query(i), 5, w)[0] for i in range(3) for w in (None, where)],
-        [index.lexical([f"w{i}", "w9"], 5, stats, w)[0] for i in range(3) for w in (None, where)],
-        index.stats() == stats,
-    ]
-
-
-def delete(path: Path) -> None:
-    path.unlink()
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 0x10
-    path.write_bytes(data)
-
-
-def garble(path: Path) -> None:
-    path.write_bytes(rng(0).bytes(path.stat().st_size))
-
-
-DAMAGES: list[Callable[[Path], None]] = [delete, empty, cut, flip, garble]
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """An index of two seals with deletions and an ANN index: every kind of file that there is."""
-    both = Both(tmp_path_factory.mktemp("grown") / "index")
-    both.seal(many(5_000))
-    both.seal(many(50, start=9_000), dead=[1, 2, 3])
-    return both
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_file_is_noticed_at_opening(grown: Both, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """Whichever file it is: there is no index then, rather than a wrong answer. LanceDB's hint alone may be lost."""
-    assert grown.index is not None
-    expected = answers(grown.index, grown.stats)
-    names = [
-        path.relative_to(grown.root) for path in sorted(grown.root.rglob("*")) if path.is_file() and path.stat().st_size
-    ]
-    assert len(names) > 20
-    opened = []
-    for name in names:
-        shutil.copytree(grown.root, tmp_path / "copy")
-        damage(tmp_path / "copy" / name)
-        index = LanceIndex.open(tmp_path / "copy", KEY)
-        if index is not None:
-            opened.append(name.name)
-            assert answers(index, grown.stats) == expected
-        shutil.rmtree(tmp_path / "copy")
-
-    assert set(opened) <= {"latest_version_hint.json", "terms-1"}
-
-
-@pytest.mark.parametrize("damage", [delete, empty, cut, garble], ids=lambda damage: damage.__name__)
-def test_damage_under_an_open_index_is_no_wrong_answer(
-    grown: Both, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    """The rows' data go bad while the index is open: it says so, or it still holds what it needs."""
-    shutil.copytree(grown.root, tmp_path / "copy")
-    index = LanceIndex.open(tmp_path / "copy", KEY)
-    assert index is not None
-    assert grown.index is not None
-    expected = answers(grown.index, grown.stats)
-    for path in (tmp_path / "copy").rglob("data/*.lance"):
-        damage(path)
-
-    def use() -> None:
-        assert answers(index, grown.stats) == expected
-        index.passages([10, 20, 30])
-
-    with pytest.raises(IndexDamaged):
-        use()
-    assert not index.verify()
-
-
-def test_a_flipped_bit_in_a_large_table_is_noticed_when_the_row_is_returned(
-    both: Both, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """LanceDB hands it out as data; the row's own checksum does not match."""
-    monkeypatch.setattr(cache, "_EAGER", 0)
-    both.seal([make(0, "tea"), make(1, "may", 2)])
-    (data,) = both.root.rglob("data/*.lance")
-    content = data.read_bytes()
-    vector = make(1, "may", 2).vector.astype(np.float16).tobytes()
-    assert content.count(vector) == 1
-    data.write_bytes(content.replace(vector, vector[:-2] + b"\x00\x00"))
-
-    index = LanceIndex.open(both.root, KEY)
-
-    assert index is not None
-    assert len(index.passages([0])) == 1
-    with pytest.raises(IndexDamaged, match="position 1 does not match its checksum"):
-        index.passages([1])
-    assert not index.verify()
-
-
-def test_a_cut_file_of_a_large_table_is_noticed_at_opening(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sizes are compared even where reading everything would take too long."""
-    monkeypatch.setattr(cache, "_EAGER", 0)
-    both.seal(many(50))
-    (data,) = both.root.rglob("data/*.lance")
-    cut(data)
-
-    assert LanceIndex.open(both.root, KEY) is None
-
-
-def test_a_deleted_directory_is_noticed(both: Both) -> None:
-    """Somebody cleared the cache while the index was open."""
-    both.seal(many(6_000))
-    index = LanceIndex.open(both.root, KEY)
-    assert index is not None
-    index.destroy()
-
-    with pytest.raises(IndexDamaged):
-        index.passages([5_000])
-    with pytest.raises(IndexDamaged):
-        index.stats()
-    assert not index.current()
-    assert LanceIndex.open(both.root, KEY) is None
-
-
-def test_a_directory_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
-    """A file stands in the way."""
-    (tmp_path / "index").write_text("not a directory")
-
-    with pytest.raises(OSError, match="index"):
-        Both(tmp_path / "index").seal(many(5))
-    assert LanceIndex.open(tmp_path / "index", KEY) is None
 
 
 # the library

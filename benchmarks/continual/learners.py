@@ -54,7 +54,8 @@ class Learner:
         self.facts += facts
 
     def answer(self, facts: Sequence[Fact]) -> list[str]:
-        return answers(self.host, asked(self.host.tokenizer, facts))
+        with self.acting():
+            return answers(self.host, asked(self.host.tokenizer, facts))
 
     @contextmanager
     def acting(self) -> Iterator[None]:
@@ -206,10 +207,6 @@ class Neighbours(Learner):
         self.near = float((self.others @ self.keys.T).amax(1).quantile(self.quantile))
         super().learn(facts)
 
-    def answer(self, facts: Sequence[Fact]) -> list[str]:
-        with self.acting():
-            return super().answer(facts)
-
     @contextmanager
     def acting(self) -> Iterator[None]:
         hook = self.host.model.get_output_embeddings().register_forward_hook(lambda _, x, y: self._mixed(x[0], y))
@@ -289,10 +286,6 @@ class Band(Learner):
         self.chain.append(trained.expert)
         super().learn(facts)
 
-    def answer(self, facts: Sequence[Fact]) -> list[str]:
-        with self.acting():
-            return super().answer(facts)
-
     @contextmanager
     def acting(self) -> Iterator[None]:
         with applied(self.host.model, self.chain):
@@ -317,10 +310,6 @@ class Consolidated(Learner):
         self.memory.add([fact.statement for fact in facts])
         self.memory.consolidate(*self.host)
         super().learn(facts)
-
-    def answer(self, facts: Sequence[Fact]) -> list[str]:
-        with self.acting():
-            return super().answer(facts)
 
     @contextmanager
     def acting(self) -> Iterator[None]:

@@ -367,20 +367,22 @@ class Branch(FastTier):
 
 def _needs_judged(state: FamilyState, feedback: Feedback) -> Trust:
     """What bringing back the items of past needs, fully believed, does to this answer."""
-    values = state.weights.values.copy()
-    values[_NEEDS] = 0.0
-    without, signals = feedback.signals @ values, feedback.signals[:, _NEEDS]
-    brought = needs.lift(without + signals * ranker.weights(state.ranker).values[_NEEDS], signals)
-    return state.trust_needs.judged(without, brought, feedback.labels > 0)
+    without, believed = _with_and_without(state, feedback, _NEEDS)
+    return state.trust_needs.judged(without, needs.lift(believed, feedback.signals[:, _NEEDS]), feedback.labels > 0)
 
 
 def _words_judged(state: FamilyState, feedback: Feedback) -> Trust:
     """What the query adapter, fully believed, does to this answer."""
+    without, believed = _with_and_without(state, feedback, _ADAPTED)
+    return state.trust_words.judged(without, believed, feedback.labels > 0)
+
+
+def _with_and_without(state: FamilyState, feedback: Feedback, signal: int) -> tuple[Any, Any]:
+    """Totals (n,) as they are in use but for one signal: without it, and with all of its weight."""
     values = state.weights.values.copy()
-    values[_ADAPTED] = 0.0
-    without, signals = feedback.signals @ values, feedback.signals[:, _ADAPTED]
-    adapted = without + signals * ranker.weights(state.ranker).values[_ADAPTED]
-    return state.trust_words.judged(without, adapted, feedback.labels > 0)
+    values[signal] = 0.0
+    without = feedback.signals @ values
+    return without, without + feedback.signals[:, signal] * ranker.weights(state.ranker).values[signal]
 
 
 def weighed(feedbacks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Feedback, float]]:

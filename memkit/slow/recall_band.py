@@ -59,9 +59,10 @@ class Fit(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """A family's state, the settings that were chosen, and the loss after each step."""
+    """A family's state, solved and as the fast tier has it; the settings that were chosen; the loss after each step."""
 
     state: FamilyState
+    online: FamilyState
     hyper: dict[str, Any]
     losses: list[float]
 
@@ -77,14 +78,15 @@ def solve(tier: FastTier, feedbacks: Sequence[dict[str, Any]]) -> Solved | None:
         return None
     told = [(feedback, weight) for feedback, weight in weighed(feedbacks) if weight and _usable(feedback)]
     if not told:
-        return Solved(online, {}, [])
+        return Solved(online, online, {}, [])
     batch = _batch(told)
     strength = _strength(batch)
     fit = fitted(batch, strength)
     evidence = _evidence(batch, strength)
     learned = ranker.RankerState(fit.mean.numpy(), fit.precision.numpy(), evidence, np.full(1, float(len(told))))
     words = tier.reworded(feedbacks)
-    return Solved(replace(online, ranker=learned, words=words), {"strength": strength, "folds": FOLDS}, fit.losses)
+    whole = replace(online, ranker=learned, words=words)
+    return Solved(whole, online, {"strength": strength, "folds": FOLDS}, fit.losses)
 
 
 def _usable(feedback: Feedback) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memkit.items import is_trusted
 from memkit_storage.rows import Row
 
 PRIORITISED = 0.7  # of what is chosen, by surprise and use; the rest is drawn evenly
@@ -34,11 +35,6 @@ class Replay(NamedTuple):
     untrusted: list[Row]
 
 
-def trusted(row: Row) -> bool:
-    """Whether an item may be trained on."""
-    return row.metadata.get("trusted", True) is not False
-
-
 def replay(
     rows: Sequence[Row], feedbacks: Iterable[Mapping[str, Any]] = (), *, limit: int = 512, seed: int = 0
 ) -> Replay:
@@ -47,9 +43,9 @@ def replay(
     Args:
         feedbacks: about them, for how often an item was used. limit: items in all.
     """
-    allowed = _rationed([row for row in rows if trusted(row)], limit)
+    allowed = _rationed([row for row in rows if is_trusted(row.metadata)], limit)
     used = Counter(id_ for value in feedbacks for id_ in value.get("used", []))
-    return Replay(_prioritised(allowed, used, limit, seed), [row for row in rows if not trusted(row)])
+    return Replay(_prioritised(allowed, used, limit, seed), [row for row in rows if not is_trusted(row.metadata)])
 
 
 def _rationed(rows: Sequence[Row], limit: int) -> list[Row]:

@@ -21,13 +21,14 @@ import numpy as np
 
 from memkit.fast.feedback import Feedback
 from memkit.fast.tier import Family, FamilyState, FastTier, packed, weighed
+from memkit.items import is_trusted
 from memkit.ranking import prior
 from memkit.recall import Asked, candidates
 from memkit.slow import bands, gate, recall_band
 from memkit.slow.bands import Made
 from memkit.slow.clock import scope_of, within
 from memkit.slow.gate import Arms, Verdict
-from memkit.slow.replay import trusted
+from memkit.slow.recall_band import Solved
 from memkit.slow.rounds import LEAST, Budget, Feedbacks, Progress, SleepReport, Slept, go_round
 from memkit.writing import new_id
 from memkit_storage import files, lineage
@@ -95,11 +96,10 @@ class Sleeper:
         with _few_threads():
             chain = (self._store.log.cursor.chain or b"").hex()
             whole = recall_band.solve(self._tier, told)
-            online = self._tier.replayed(told)
-            assert whole is not None and online is not None  # a family that has feedback has a state  # noqa: PT018
-            verdict = self._judged(told, whole.state, online, scope_of(told))
+            assert whole is not None  # a family that has feedback has a state
+            verdict = self._judged(told, whole, scope_of(told))
         parent = lineage.in_force(lineage.records(self._store)).get(("recall", family, None))
-        change = float(np.linalg.norm(whole.state.ranker.mean - online.ranker.mean))
+        change = float(np.linalg.norm(whole.state.ranker.mean - whole.online.ranker.mean))
         epoch = int(self._store.config.get("epoch", 0))
         learned = packed(whole.state, family, told, epoch) | {"embedder": self._store.config.get("embedder")}
         made = Made(
@@ -130,24 +130,24 @@ class Sleeper:
 
     # judging
 
-    def _judged(self, told: Feedbacks, whole: FamilyState, online: FamilyState, scope: Mapping[str, str]) -> Verdict:
+    def _judged(self, told: Feedbacks, whole: Solved, scope: Mapping[str, str]) -> Verdict:
         cut = len(told) - len(told) // HELD_OUT
-        trial, now = recall_band.solve(self._tier, told[:cut]), self._tier.replayed(told[:cut])
+        trial = recall_band.solve(self._tier, told[:cut])
         assert trial is not None
         return gate.judge(
-            _ranks(told[cut:], now, trial.state),
-            _ranks(told[:cut], online, whole),
-            self._found(scope, online, whole),
-            sound=_is_sound(whole),
+            _ranks(told[cut:], trial),
+            _ranks(told[:cut], whole),
+            self._found(scope, whole),
+            sound=_is_sound(whole.state),
             least=PROBES,
         )
 
-    def _found(self, scope: Mapping[str, str], online: FamilyState, whole: FamilyState) -> Arms:
+    def _found(self, scope: Mapping[str, str], whole: Solved) -> Arms:
         """Reciprocal ranks of items that are looked for by their own words."""
         where = Filter.parse(dict(scope))
-        rows = [row for row in self._store.select(where) if trusted(row) and row.vector.any()]
+        rows = [row for row in self._store.select(where) if is_trusted(row.metadata) and row.vector.any()]
         chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, min(CANARIES, len(rows))).astype(int).tolist()]
-        arms = [[self._rank(row, where, state) for row in chosen] for state in (None, online, whole)]
+        arms = [[self._rank(row, where, state) for row in chosen] for state in (None, whole.online, whole.state)]
         return Arms(*arms)
 
     def _rank(self, row: Row, where: Filter, state: FamilyState | None) -> float:
@@ -157,21 +157,16 @@ class Sleeper:
         return 1 / (1 + same.index(True)) if any(same) else 0.0
 
 
-def _ranks(told: Feedbacks, now: FamilyState | None, band: FamilyState) -> Arms:
+def _ranks(told: Feedbacks, solved: Solved) -> Arms:
     """Reciprocal ranks of what was used, among the candidates as they were measured then."""
     arms: Arms = Arms([], [], [])
+    weights = [prior().values, solved.online.weights.values, solved.state.weights.values]
     for feedback, weight in weighed(told):
         used = feedback.labels > 0
         if weight and used.any() and not used.all():
-            for arm, weights in zip(arms, _weights(now, band), strict=True):
-                arm.append(_reciprocal(feedback, weights, used))  # type: ignore[attr-defined]
+            for arm, values in zip(arms, weights, strict=True):
+                arm.append(_reciprocal(feedback, values, used))  # type: ignore[attr-defined]
     return arms
-
-
-def _weights(now: FamilyState | None, band: FamilyState) -> Iterator[Any]:
-    yield prior().values
-    yield prior().values if now is None else now.weights.values
-    yield band.weights.values
 
 
 def _reciprocal(feedback: Feedback, weights: Any, used: Any) -> float:

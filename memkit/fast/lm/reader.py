@@ -1,8 +1,9 @@
 """Reading a stream with a causal language model through a small window, and writing fast weights while it reads.
 
-A chunk of tokens is scored first and learned from after, once. What it sees of the past is a sliding key-value cache:
-the first few tokens of the stream, on which models rest their attention [X], and the last of the window. The gradient
-comes from the chunk alone and goes down to the lowest layer with fast weights; the signal at the last hidden state,
+A chunk of tokens is scored first and learned from after, once; of a long text every third one is only scored. What it
+sees of the past is a sliding key-value cache: the first few tokens of the stream, on which models rest their attention
+[X], and the last of the window. The gradient comes from the chunk alone and goes down to the lowest layer with fast
+weights; the signal at the last hidden state,
 
     dL/dh = sum over the likeliest tokens of p(token) W[token]  -  W[target],
 

@@ -99,24 +99,24 @@ class LMSleeper:
         checkpoint, through = self._checkpoint(family, rows)
         everything, rows = rows, [row for row in rows if row.position <= through]
         later = len(rows) < len(everything)
-        night = _Night(self._lm, rows, held(self._store, family, self._name), self._looked(family))
-        if night.idle:
+        work = _Consolidation(self._lm, rows, held(self._store, family, self._name), self._looked(family))
+        if work.idle:
             checkpoint.unlink(missing_ok=True)
             return Slept(reason="nothing new since the last sleep", finished=not later)
-        if night.lessons < due and not checkpoint.exists():
-            return Slept(reason=f"{night.lessons} new items of which there is something to learn")
-        chosen = replay(night.fresh, self._tier.families().get(family, []))
+        if work.lessons < due and not checkpoint.exists():
+            return Slept(reason=f"{work.lessons} new items of which there is something to learn")
+        chosen = replay(work.fresh, self._tier.families().get(family, []))
         try:
             with frozen(self._lm.model, self._lm.device):
-                made = night.learned(chosen, checkpoint, budget)
+                made = work.learned(chosen, checkpoint, budget)
         except _StoppedError:
             return Slept(finished=False)
         if made is None:
             checkpoint.unlink(missing_ok=True)
             return Slept(reason="no trusted new item of which there is something to learn", finished=not later)
-        band = bands.write(self._store, self._made(family, night, made))
+        band = bands.write(self._store, self._made(family, work, made))
         losses = [loss for group in made.report.losses for loss in group]
-        left = later or bool(made.report.left) or len(chosen.rows) + len(chosen.untrusted) < len(night.fresh)
+        left = later or bool(made.report.left) or len(chosen.rows) + len(chosen.untrusted) < len(work.fresh)
         return Slept.with_band(band, losses, finished=not left)
 
     def _checkpoint(self, family: Family, rows: Sequence[Row]) -> tuple[Path, int]:
@@ -134,18 +134,18 @@ class LMSleeper:
         mine = [r for r in lineage.records(self._store) if r.purpose == (KIND, family, self._name)]
         return set(_positions(mine[-1].value.get("looked", []))) if mine else set()
 
-    def _made(self, family: Family, night: _Night, made: _Learned) -> Made:
+    def _made(self, family: Family, work: _Consolidation, made: _Learned) -> Made:
         from safetensors.torch import save
 
-        held_ = {row.id: row.position for row in night.rows if row.id in made.whole.items}
-        taught = [row for row in night.rows if row.id in held_ or row.position in made.trained]
+        held_ = {row.id: row.position for row in work.rows if row.id in made.whole.items}
+        taught = [row for row in work.rows if row.id in held_ or row.position in made.trained]
         names = ("user_id", "agent_id", "run_id")
         return Made(
             id=new_id(),
             kind=KIND,
             family=family,
             scope={name: value for name, value in zip(names, family, strict=False) if value},
-            parent=night.before.record.id if night.before else None,
+            parent=work.before.record.id if work.before else None,
             positions=[row.position for row in taught],
             digest=bands.digest_of([row.id, row.position, row.text] for row in taught),
             chain=(self._store.log.cursor.chain or b"").hex(),
@@ -154,13 +154,13 @@ class LMSleeper:
             reasons=[*made.verdict.reasons, *made.failures],
             hyper=self._lm.recipe._asdict(),
             metrics=made.verdict.metrics | {"seconds": made.report.seconds, "steps": float(made.report.steps)},
-            learned={"looked": lineage.ranges(night.settled | made.looked), "held": held_},
+            learned={"looked": lineage.ranges(work.settled | made.looked), "held": held_},
             arrays=save(to_arrays(made.whole)),
         )
 
 
 class _Learned(NamedTuple):
-    """What a night came to.
+    """What a consolidation came to.
 
     Attributes:
         looked, trained: log positions; those of items that were left out at the end are among both, because slots of
@@ -175,7 +175,7 @@ class _Learned(NamedTuple):
     failures: list[str]
 
 
-class _Night:
+class _Consolidation:
     """One family's sleep: its items, what acts now, and what is new."""
 
     def __init__(self, lm: LanguageModel, rows: Sequence[Row], before: Held | None, looked: set[int]) -> None:

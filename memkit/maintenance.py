@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from memkit.arguments import Where, some_filter
 from memkit.items import MergeReport, Stats, to_table
-from memkit.view import View
+from memkit.scoping import Progress, View
 from memkit_storage import rewrite, verify
 from memkit_storage.errors import ReadOnly
 from memkit_storage.format import MAJOR, MINOR
 from memkit_storage.store import Store
 
-Progress = Callable[[int, int], None]
 
-
-class Keeping(View):
+class Maintenance(View):
     """The file of a memory."""
 
     def export(

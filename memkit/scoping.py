@@ -1,10 +1,11 @@
-"""A view of a memory: what it is bound to, and the time that it sees.
+"""What a view of a memory is bound to: a scope, and the time that it sees.
 
 Every verb of a memory works through these few checks, so that none of them reaches outside a scope or changes the past.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Self
 
@@ -19,6 +20,8 @@ from memkit_storage.index import Index
 from memkit_storage.rows import SCOPE_FIELDS
 from memkit_storage.store import Store
 from memkit_storage.times import parse_time, to_us
+
+Progress = Callable[[int, int], None]  # done, total
 
 
 class View:
