@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from memkit.cli_options import json_object
+from memkit.cli_options import gentle_interrupts, json_object
 from memkit.errors import InvalidInput
 from memkit.ingest import Draft, check_metadata, drafts, read
 from memkit.memory import Memory
@@ -66,17 +66,17 @@ def write(
         KeyboardInterrupt: with a message that says how far it came.
     """
     begin, ids, new = memory.stats().position, [], set()
-    try:
+    with gentle_interrupts() as stop:
         for start in range(0, len(entries), BATCH):
             batch = entries[start : start + BATCH]
             items = memory.add_drafts(batch, user_id=user, agent_id=agent, run_id=run)
             ids += [item.id for item in items]
             new |= {item.position for item in items if item.position >= begin}
             show(len(ids), len(entries))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; {len(ids)} of {len(entries)} are in the file; the same command again adds the rest"
-        ) from None
+            if stop.is_set() and len(ids) < len(entries):
+                raise KeyboardInterrupt(
+                    f"interrupted; {len(ids)} of {len(entries)} are in the file; the same command again adds the rest"
+                )
     return ids, len(new)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -110,3 +112,19 @@ def json_object(option: str, text: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise InvalidInput(f"""{option} {text!r} is no object; write it as in '{{"kind": "note"}}'""")
     return value
+
+
+@contextmanager
+def gentle_interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C sets the event, so that no write is cut in the middle; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from memkit import cli_render as out
-from memkit.cli_options import Agent, CacheDir, File, Json, User, check_there, opened
+from memkit.cli_options import Agent, CacheDir, File, Json, User, check_there, gentle_interrupts, opened
 from memkit.errors import InvalidInput
 
 BandId = Annotated[str, typer.Argument(metavar="BAND", help="The band, as `memkit bands` lists it.")]
@@ -107,7 +104,7 @@ def _watch(  # noqa: PLR0917 - the options of one verb
 
     check_there(file)
     out.note("consolidating whenever there is enough new; stop with Ctrl-C")
-    with _gentle_interrupts() as stop:
+    with gentle_interrupts() as stop:
         watch(
             file,
             cache_dir=cache_dir,
@@ -118,22 +115,6 @@ def _watch(  # noqa: PLR0917 - the options of one verb
             slept=out.emit if as_json else out.show_sleep,
         )
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _gentle_interrupts() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, so that no write is cut in the middle; a second one interrupts at once."""
-    stop = threading.Event()
-
-    def ask(*_: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def bands(file: File, *, user: User = None, agent: Agent = None, as_json: Json = False) -> None:
