@@ -51,11 +51,18 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memkit-benchmarks"
 
 
-def load(name: str, dtype: Any = None) -> tuple[Any, Any]:
+def best_device() -> str:
+    """Where a benchmark computes unless it is told: on a GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load(name: str, dtype: Any = None, device: str = "cpu") -> tuple[Any, Any]:
     """A model of `MODELS` in evaluation mode, and its tokenizer.
 
     Args:
-        dtype: of the weights; default float32.
+        dtype: of the weights; default float32. device: they lie on.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,8 +70,8 @@ def load(name: str, dtype: Any = None) -> tuple[Any, Any]:
     home = cache_dir() / f"{name}-{MODELS[name].sha256[:12]}"
     if not (home / "done").exists():
         _convert(MODELS[name], home)
-    model = AutoModelForCausalLM.from_pretrained(home, dtype=dtype or torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(home)
+    model = AutoModelForCausalLM.from_pretrained(home, dtype=dtype or torch.float32)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(home)
 
 
 def _convert(carrier: Carrier, home: Path) -> None:

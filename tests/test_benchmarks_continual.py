@@ -57,7 +57,7 @@ def test_every_learner_runs_on_a_tiny_model(data, tmp_path, monkeypatch, name):
     monkeypatch.setattr(learners, "STEPS", 2)
     monkeypatch.setattr(asking, "TEXT_TOKENS", 512)
     monkeypatch.setattr(learners.Band, "recipe", learners.Recipe(steps=2))
-    options = Namespace(model="tiny", data=data, batches=2, facts=4)
+    options = Namespace(model="tiny", data=data, batches=2, facts=4, device="cpu")
     result = main.run(name, 0, options, tmp_path)
     assert np.array(result["matrix"][-1]).shape == (2, 2)
     assert result["text"] == pytest.approx(0.0, abs=1e-6) or name not in {"frozen", "band", "memory"}

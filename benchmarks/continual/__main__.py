@@ -28,7 +28,7 @@ import torch
 from benchmarks.continual import asking, facts, report
 from benchmarks.continual.asking import Host
 from benchmarks.continual.learners import Band, Consolidated, Elastic, Full, Learner, LoRA, Neighbours, Prompt, Replay
-from benchmarks.models import load
+from benchmarks.models import best_device, load
 
 LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
     "frozen": lambda host, seed, _: Learner(host, seed),
@@ -50,7 +50,7 @@ LEARNERS: dict[str, Callable[[Host, int, Path], Learner]] = {
 
 def run(name: str, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One learner on one drawing of facts."""
-    host = Host(*load(options.model, torch.bfloat16))
+    host = Host(*load(options.model, torch.bfloat16, options.device))
     before = _untaught(host, options.data, seed, asking.answers)
     batches = facts.batches(options.data, seed=seed, batches=options.batches, facts=options.facts)
     torch.manual_seed(seed)
@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, default=5)
     parser.add_argument("--facts", type=int, default=10, help="in a batch")
     parser.add_argument("--results", type=Path, default=Path("continual.jsonl"))
+    parser.add_argument("--device", default=best_device())
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args(arguments)
     wanted = (options.learners or list(LEARNERS)) if options.data else []

@@ -111,7 +111,7 @@ class Trained(Learner):
 
     def loss(self, rows: list[Example]) -> Tensor:
         """Mean over rows of the mean over each one's answer tokens."""
-        batch = padded(rows)
+        batch = padded(rows, self.host.model.device)
         with precision(self.host.model):
             self.where.rows, self.where.places = batch.rows, batch.places
             logits = self.host.model(input_ids=batch.ids, attention_mask=batch.mask).logits.float()
@@ -197,13 +197,14 @@ class Neighbours(Learner):
         states = torch.cat([self._states(Example(plain(host.tokenizer, text), 1)) for text in anchors(60)])
         self.mean, self.spread = states.mean(0), states.std(0) + 1e-6
         self.others = self._unit(states)
-        self.keys, self.tokens = torch.zeros(0, states.shape[1]), torch.zeros(0, dtype=torch.int64)
+        self.keys, self.tokens = states[:0], torch.zeros(0, dtype=torch.int64, device=states.device)
         self.near = 1.0
 
     def learn(self, facts: Sequence[Fact]) -> None:
         examples = [encoded(self.host.tokenizer, form) for one in lessons(facts) for form in one.forms]
         self.keys = torch.cat([self.keys, *(self._unit(self._states(one)) for one in examples)])
-        self.tokens = torch.cat([self.tokens, *(torch.tensor(one.ids[one.start :]) for one in examples)])
+        told = [token for one in examples for token in one.ids[one.start :]]
+        self.tokens = torch.cat([self.tokens, self.tokens.new_tensor(told)])
         self.near = float((self.others @ self.keys.T).amax(1).quantile(self.quantile))
         super().learn(facts)
 
@@ -227,7 +228,7 @@ class Neighbours(Learner):
         hook = self.host.model.get_output_embeddings().register_forward_pre_hook(lambda _, x: caught.append(x[0]))
         try:
             with torch.no_grad():
-                self.host.model(torch.tensor([example.ids]))
+                self.host.model(torch.tensor([example.ids], device=self.host.model.device))
         finally:
             hook.remove()
         return caught[0][0, example.start - 1 : -1].float()

@@ -3,6 +3,7 @@
     python -m benchmarks.hope.sequence mqar                      # or parity, s3, needle
     python -m benchmarks.hope.sequence s3 --ablations            # self-modifying Titans without one part each
     python -m benchmarks.hope.sequence needle --plots FOLDER --json FILE     # goes on from the rows in FILE
+    python -m benchmarks.hope.sequence mqar --device cpu                     # default: a GPU where there is one
 
 Equal for all rows of a task: embedding, one block of which only the mixer differs, head, steps, batches, tokens, AdamW
 with warm-up and cosine, and the search (two peak rates on a seed of its own, the lower final training loss wins; HOPE
@@ -34,6 +35,7 @@ from benchmarks.hope.mixers import ABLATIONS, BASELINES, DIM, TITANS, state_byte
 from benchmarks.hope.plots import lines
 from benchmarks.hope.tasks import FILLER, HIDDEN_IN_HAY, NONE, PAIRED, S3, haystack, mqar, parity, word_problem
 from benchmarks.hope.training import Model, train
+from benchmarks.models import best_device
 
 Draw = Callable[[Generator, int], tuple[Tensor, Tensor]]
 ROWS = BASELINES | TITANS | ABLATIONS
@@ -85,10 +87,12 @@ TASKS = {
 }  # fmt: skip
 
 
-def fitted(name: str, task: Task, *, rate: float, seed: int, steps: int | None = None) -> tuple[Model, list[float]]:
+def fitted(
+    name: str, task: Task, *, rate: float, seed: int, steps: int | None = None, device: str = "cpu"
+) -> tuple[Model, list[float]]:
     """A row's model trained on a task, and the loss of each step."""
     torch.manual_seed(seed)
-    model = Model(ROWS[name](), nn.Embedding(task.symbols, DIM), task.symbols)
+    model = Model(ROWS[name](), nn.Embedding(task.symbols, DIM), task.symbols).to(device)
     return model, train(
         model, lambda rng: _loss(model, *_batch(task, rng)), steps=steps or task.steps, rate=rate, seed=seed
     )
@@ -101,7 +105,8 @@ def _batch(task: Task, rng: Generator) -> tuple[Tensor, Tensor]:
 
 
 def _loss(model: Model, tokens: Tensor, answers: Tensor) -> Tensor:
-    return cross_entropy(model(tokens).flatten(0, 1), answers.flatten(), ignore_index=NONE)
+    said = model(tokens).flatten(0, 1)
+    return cross_entropy(said, answers.flatten().to(said.device), ignore_index=NONE)
 
 
 def accuracies(model: Model, task: Task, seed: int) -> dict[str, list[float]]:
@@ -112,26 +117,26 @@ def accuracies(model: Model, task: Task, seed: int) -> dict[str, list[float]]:
 
 
 def _accuracy(model: Model, tokens: Tensor, answers: Tensor) -> float:
-    right = model(tokens).argmax(-1) == answers
+    right = model(tokens).argmax(-1).cpu() == answers
     return float(right[answers != NONE].float().mean())
 
 
 # the table
 
 
-def best_rate(name: str, task: Task) -> float:
+def best_rate(name: str, task: Task, device: str) -> float:
     """The peak rate with the lowest loss over the last fifty steps."""
-    losses = {rate: fitted(name, task, rate=rate, seed=TUNING_SEED)[1] for rate in RATES}
+    losses = {rate: fitted(name, task, rate=rate, seed=TUNING_SEED, device=device)[1] for rate in RATES}
     return min(losses, key=lambda rate: float(np.mean(losses[rate][-50:])))
 
 
-def row(name: str, task: Task, rate: float, seeds: int) -> dict[str, Any]:
+def row(name: str, task: Task, rate: float, seeds: int, device: str) -> dict[str, Any]:
     """All figures of one row: scores[column][seed][test]."""
     seconds, scores = 0.0, []
     for seed in range(seeds):
         print(f"\r\033[K{name} {seed}", end="\r", file=sys.stderr, flush=True)
         began = time.process_time()
-        model, _ = fitted(name, task, rate=rate, seed=seed)
+        model, _ = fitted(name, task, rate=rate, seed=seed, device=device)
         seconds += (time.process_time() - began) / seeds
         scores.append(accuracies(model, task, seed))
     columns = {column: [of[column] for of in scores] for column in task.tests}
@@ -148,7 +153,9 @@ def _printed(name: str, found: dict[str, Any]) -> str:
     return f"| {name} | {' | '.join(cells)} | {found['bytes']:,} | {found['seconds']:.0f} | {found['rate']:g} |"
 
 
-def table(title: str, names: Sequence[str], seeds: int, kept: Path | None = None) -> dict[str, Any]:
+def table(
+    title: str, names: Sequence[str], seeds: int, kept: Path | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Print one task; returns each row's figures.
 
     Args:
@@ -162,8 +169,8 @@ def table(title: str, names: Sequence[str], seeds: int, kept: Path | None = None
     for name in names:
         if name not in known:
             tuned = name if name in BASELINES else FULL
-            rates[tuned] = rates.get(tuned) or best_rate(tuned, task)
-            known[name] = row(name, task, rates[tuned], seeds)
+            rates[tuned] = rates.get(tuned) or best_rate(tuned, task, device)
+            known[name] = row(name, task, rates[tuned], seeds, device)
             if kept:
                 kept.write_text(json.dumps(known, indent=1), encoding="utf-8")
         found[name] = known[name]
@@ -189,10 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plots", type=Path, help="folder for a figure")
     parser.add_argument("--json", type=Path, help="keep every figure there, and train no row that stands in it")
+    parser.add_argument("--device", default=best_device())
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)  # small tensors: more threads would wait for each other
     names = asked.rows.split(",") if asked.rows else list(ABLATIONS if asked.ablations else BASELINES | TITANS)
-    found = table(asked.task, names, asked.seeds, asked.json)
+    found = table(asked.task, names, asked.seeds, asked.json, asked.device)
     if asked.plots:
         plot(asked.task, found, asked.plots)
 

@@ -1,6 +1,6 @@
 """Tokens a second of self-modifying Titans: the chunked form beside the token-by-token definition.
 
-    python -m benchmarks.hope.speed                    # one user, 2,048 tokens of 256 dims, one thread, reading only
+    python -m benchmarks.hope.speed                    # one user, 2,048 tokens of 256 dims, one thread, reading only; on a GPU where there is one
 
 The two take turns; the medians are printed. The definition is timed on fewer tokens: its cost a token is constant.
 """
@@ -14,6 +14,7 @@ from statistics import median
 
 import torch
 
+from benchmarks.models import best_device
 from memkit.fast.hope.titans import Rule, SelfModifyingTitans, titans_chunked, titans_naive
 
 NAIVE_TOKENS = 256
@@ -26,19 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--chunks", default="16,64")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default=best_device())
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print(
         "| chunk | chunked, tokens/s | token by token, tokens/s | ratio | MB of state |\n| --- | --- | --- | --- | --- |"
     )
     for chunk in map(int, asked.chunks.split(",")):
-        print(_row(asked.tokens, asked.dim, chunk, asked.rounds), flush=True)
+        print(_row(asked.tokens, asked.dim, chunk, asked.rounds, asked.device), flush=True)
 
 
-def _row(tokens: int, dim: int, chunk: int, rounds: int) -> str:
+def _row(tokens: int, dim: int, chunk: int, rounds: int, device: str) -> str:
     torch.manual_seed(0)
-    module = SelfModifyingTitans(dim, rule=Rule(chunk=chunk))
-    x, params, state = torch.randn(1, 1, tokens, dim), module.params, module.start(1)
+    module = SelfModifyingTitans(dim, rule=Rule(chunk=chunk)).to(device)
+    x, params, state = torch.randn(1, 1, tokens, dim).to(device), module.params, module.start(1)
     few = x[:, :, : min(NAIVE_TOKENS, tokens)]
     fast, slow = [], []
     for _ in range(rounds):
@@ -52,6 +54,8 @@ def _seconds(work: Callable[[], object]) -> float:
     with torch.no_grad():
         began = time.perf_counter()
         work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         return time.perf_counter() - began
 
 

@@ -21,7 +21,7 @@ class Model(nn.Module):
 
     def read(self, tokens: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
         """Outputs (b, t, outputs) of tokens (b, t) or (b, t, inputs), and the state after them."""
-        found = self.block(self.enter(tokens), state)
+        found = self.block(self.enter(tokens.to(self.head.weight.device)), state)
         return self.head(self.norm(found.y)), found.state
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.lm.streams import UNRELATED, streams, thirds, unrelated
 from benchmarks.lm.systems import ABLATIONS, RMS, Outcome, Slots, Whole, hidden_states, in_prompt, read
-from benchmarks.models import MODELS, load
+from benchmarks.models import MODELS, best_device, load
 from memkit.fast.lm.attached import WINDOW
 from memkit.fast.lm.weights import Rule
 
@@ -138,10 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=6000)
     parser.add_argument("--after", type=int, default=1500, help="tokens of unrelated text")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["frozen", "2x", "4x", "in-place", "attached"])
+    parser.add_argument("--device", default=best_device())
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    model, tokenizer = load(options.model, getattr(torch, options.dtype))
+    model, tokenizer = load(options.model, getattr(torch, options.dtype), options.device)
     first = int(tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id)
     rows = streams(options.data, tokenizer, options.tokens)
     other = unrelated(options.unrelated, tokenizer, options.after)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.lm.streams import shipped
-from benchmarks.models import MODELS, load
+from benchmarks.models import MODELS, best_device, load
 from memkit import Memory
 
 PASSES = 3
@@ -30,7 +30,7 @@ CALL = 512  # tokens of the best case
 def measure(model: Any, tokenizer: Any, length: int, folder: Path) -> tuple[dict[str, float], int, int]:
     """Tokens a second of each way, bytes of state a scope in memory, and what one adds to the file."""
     text = tokenizer.decode(tokenizer("\n".join(shipped()))["input_ids"][:length])
-    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]], device=model.device)
     path = folder / "speed.mem"
     with Memory(path) as memory:
         before = path.stat().st_size
@@ -61,6 +61,8 @@ def _rates(ways: dict[str, Callable[[], None]], length: int, before: Callable[[]
             before()
             began = time.perf_counter()
             way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             taken[name].append(time.perf_counter() - began)
     return {name: length / statistics.median(times) for name, times in taken.items()}
 
@@ -72,15 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default=best_device())
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    print(f"{options.model}, {options.tokens} tokens, {options.threads} thread(s): tokens/s\n")
+    print(f"{options.model}, {options.tokens} tokens, {options.threads} thread(s), {options.device}: tokens/s\n")
     print(
         "| | prefill, one call | prefill in chunks | reading with memory | of one call | of chunks | MB | MB in file |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for dtype in options.dtypes:
-        model, tokenizer = load(options.model, getattr(torch, dtype))
+        model, tokenizer = load(options.model, getattr(torch, dtype), options.device)
         with tempfile.TemporaryDirectory() as folder:
             rates, held, kept = measure(model, tokenizer, options.tokens, Path(folder))
         best, chunks, read = rates.values()

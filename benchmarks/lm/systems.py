@@ -132,8 +132,8 @@ def in_prompt(model: Any, first: int, row: list[int], begin: int, budget: int) -
         view = row[max(0, at - WINDOW) : at]
         more = retrieved(row, at - len(view), view[-CHUNK:], budget) if budget else []
         targets = row[at : at + CHUNK]
-        ids = torch.tensor([[first, *more, *view, *targets]])
-        scores = model(ids).logits[0, -len(targets) - 1 : -1].float().log_softmax(-1)
+        ids = torch.tensor([[first, *more, *view, *targets]], device=model.device)
+        scores = model(ids).logits[0, -len(targets) - 1 : -1].float().log_softmax(-1).cpu()
         found.append(-scores.gather(1, torch.tensor(targets)[:, None])[:, 0].numpy())
     return np.concatenate(found)
 
@@ -175,7 +175,7 @@ class Slots(NamedTuple):
 def hidden_states(model: Any) -> Iterator[list[Tensor]]:
     """What the output map is given meanwhile: a tensor (u, t, d) a chunk."""
     seen: list[Tensor] = []
-    hook = head(model).register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().float()))
+    hook = head(model).register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().float().cpu()))
     try:
         yield seen
     finally:

@@ -82,8 +82,8 @@ class Expert(NamedTuple):
     def without(self, ids: Collection[str]) -> Expert:
         """The band with these items' slots taken out; the others are as they were."""
         kept = [at for at, item in enumerate(self.items) if item not in ids]
-        place = torch.full((len(self.items),), -1)
-        place[kept] = torch.arange(len(kept))
+        place = torch.full((len(self.items),), -1, device=self.owner.device)
+        place[kept] = torch.arange(len(kept), device=place.device)
         stays = place[self.owner] >= 0
         return self._replace(
             items=tuple(self.items[at] for at in kept),

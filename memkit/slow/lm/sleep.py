@@ -41,7 +41,7 @@ class LanguageModel(NamedTuple):
     """What bands are trained in.
 
     Attributes:
-        model, tokenizer: of `AutoModelForCausalLM` and `AutoTokenizer`. device: where to train; None: where it is.
+        model, tokenizer: of `AutoModelForCausalLM` and `AutoTokenizer`. device: where to train; None: as `train`.
         writer: text -> questions with answers, besides those made by rules. recipe: of the training.
     """
 

@@ -122,7 +122,8 @@ def train(
         model: without bands in it; frozen meanwhile, and as it was afterwards. lessons: of new items.
         parent: bands that act beside the new one, which leaves them as they are. replay: lessons of theirs.
         anchors: texts that open no slot, for the scale and the nearness of keys.
-        seconds: after which no new group is begun. device: where to train; default: where the model is.
+        seconds: after which no new group is begun.
+        device: where to train; default: where the model is, or on a GPU instead of the CPU where there is one.
         progress: is told now and then; what it raises ends training, and a checkpoint goes on from there.
         checkpoint: a file that a call with the same arguments goes on from; gone when training is done.
 
@@ -263,9 +264,10 @@ def frozen(model: Any, device: str | torch.device | None) -> Iterator[torch.devi
     """A model that neither trains nor drops out, on a device; afterwards it is where and as it was."""
     home, training = next(model.parameters()).device, [module for module in model.modules() if module.training]
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.to(device or home).eval().requires_grad_(False)
+    away = torch.device(device or ("cuda" if home.type == "cpu" and torch.cuda.is_available() else home))
+    model.to(away).eval().requires_grad_(False)
     try:
-        yield torch.device(device or home)
+        yield away
     finally:
         model.to(home)
         for parameter in wanted:
@@ -304,4 +306,7 @@ def _nth(name: str, count: int, step: int) -> int:
 
 
 def _numbers(losses: Sequence[Any]) -> list[float]:
-    return [round(float(loss), 4) for loss in losses]
+    """Losses on a device, or numbers already, as numbers; waits for the device once."""
+    told = [loss for loss in losses if isinstance(loss, Tensor)]
+    fresh = iter(torch.stack(told).tolist() if told else [])
+    return [round(next(fresh) if isinstance(loss, Tensor) else loss, 4) for loss in losses]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memkit.fast.lm.places import head
 from memkit.slow.lm import scope
-from memkit.slow.lm.examples import Example, padded
+from memkit.slow.lm.examples import Example, padded, sent
 from memkit.slow.lm.expert import PHRASE, Expert, Slots, gate, layers, opening, scope_layer
 
 LIKELY = 64  # tokens of a frozen answer that are compared
@@ -93,21 +93,25 @@ def taught(model: Any, rows: Sequence[Row], seen: Sequence[Row]) -> list[Row]:
     with torch.no_grad(), head_of(model) as where:
         for start in range(0, len(rows), scope.BATCH):
             part = seen[start : start + scope.BATCH]
-            said, at, _ = logits(model, part, where)
+            said, _ = logits(model, part, where)
+            at = where.rows
             top, tokens = said.log_softmax(-1).topk(min(LIKELY, said.shape[-1]), dim=-1)
             found += [(tokens[at == n], top[at == n]) for n in range(len(part))]
     return [row._replace(teacher=teacher) for row, teacher in zip(rows, found, strict=True)]
 
 
-def logits(model: Any, rows: Sequence[Row], where: Where) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the answers' tokens: logits (n, v), the row of each (n,), and the token itself (n,)."""
+def logits(model: Any, rows: Sequence[Row], where: Where) -> tuple[Tensor, Tensor]:
+    """Of the answers' tokens, row after row: logits (n, v), and the token itself (n,).
+
+    Padding stands on the right, where no token of a row sees it: the model needs no mask, and does not ask for one.
+    """
     device = next(model.parameters()).device
     batch = padded([row.example for row in rows], device)
     hidden = nn.utils.rnn.pad_sequence([row.hidden for row in rows], batch_first=True).to(device)
     where.rows, where.places = batch.rows, batch.places
     with skipped(layers(model)[: half(model)], hidden):
-        found: Tensor = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
-    return found.float(), batch.rows, batch.targets
+        found: Tensor = model(input_ids=batch.ids, use_cache=False).logits
+    return found.float(), batch.targets
 
 
 class Weights(NamedTuple):
@@ -128,21 +132,25 @@ def loss(model: Any, slots: Slots, rows: Sequence[Row], where: Where, weights: W
         others there are; and the mean over the forms' answer tokens, nats.
     """
     slots.fixed = nn.utils.rnn.pad_sequence([row.open for row in rows], batch_first=True)
-    found, at, targets = logits(model, rows, where)
-    said = torch.tensor([row.said for row in rows], device=found.device)[at]
+    found, targets = logits(model, rows, where)
+    count = torch.tensor([len(row.example.ids) - row.example.start for row in rows])
+    at = torch.repeat_interleave(count)
+    said = sent(torch.tensor([row.said for row in rows])[at], found.device)
     each = nn.functional.cross_entropy(found, targets, reduction="none") * said
     told = each.sum().detach() / said.sum()
     teachers = [row.teacher for row in rows if row.teacher is not None]
     if teachers:
-        which = torch.tensor([row.teacher is not None for row in rows], device=found.device)[at]
-        each = each + torch.where(said, weights.distil, weights.keep) * _moved(found, which, teachers)
-    return (each / torch.bincount(at, minlength=len(rows))[at]).sum(), told
+        which = torch.tensor([row.teacher is not None for row in rows])[at].nonzero()[:, 0]
+        each = each + torch.where(said, weights.distil, weights.keep) * _moved(
+            found, sent(which, found.device), teachers
+        )
+    return (each / sent(count[at], found.device)).sum(), told
 
 
 def _moved(said: Tensor, which: Tensor, teachers: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """KL from the frozen model, over its likeliest tokens and all others as one, (n,); 0 elsewhere."""
+    """KL from the frozen model at some places, over its likeliest tokens and all others as one, (n,); 0 elsewhere."""
     tokens, frozen = (torch.cat(part) for part in zip(*teachers, strict=True))
     now = said[which].log_softmax(-1).gather(-1, tokens)
     rest, rest_now = (torch.log((1 - part.exp().sum(-1)).clamp(min=1e-6)) for part in (frozen, now))
     kl = (frozen.exp() * (frozen - now)).sum(-1) + rest.exp() * (rest - rest_now)
-    return torch.zeros_like(said[:, 0]).masked_scatter(which, kl)
+    return torch.zeros_like(said[:, 0]).index_copy(0, which, kl)
