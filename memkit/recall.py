@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memkit.background import Background
-from memkit.fast.needs import lift
+from memkit.fast.familiarity import lift
 from memkit.fast.tier import FamilyState
 from memkit.items import Hit
 from memkit.ranking import Mode, Weights, prior, rank_single, score

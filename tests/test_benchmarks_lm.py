@@ -7,10 +7,11 @@ import json
 
 import numpy as np
 import pytest
+import slow_lm_support
 import torch
 from lm_support import Bytes, tiny
 
-from benchmarks.lm import facts, reading, speed
+from benchmarks.lm import facts, reading, speed, training
 from benchmarks.lm.streams import Stream, retrieved, streams, thirds, unrelated
 from benchmarks.lm.systems import RMS, Fewer, Plain, Raw, Slots, Whole, in_prompt, read
 from memkit.fast.lm.reader import FastWeights
@@ -142,3 +143,22 @@ def test_unrelated_text_is_passages(tmp_path):
     path = tmp_path / "nq.jsonl"
     path.write_text(json.dumps({"id": "1", "title": "T", "passage": "body", "question": "q"}), encoding="utf-8")
     assert unrelated(path, Bytes(), 100) == list(b"T. body")
+
+
+def test_training_is_timed_on_each_device_and_says_what_was_learned(monkeypatch, capsys):
+    monkeypatch.setattr(training, "load", lambda *_: (slow_lm_support.build(), slow_lm_support.numbered()))
+    monkeypatch.setattr(training, "lessons", lambda: slow_lm_support.LESSONS)
+    training.main(["--devices", "cpu", "--dtypes", "float32"])
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head == "| | s | first loss | last loss | all forms |"
+    name, seconds, first, last, forms = row.strip("| ").split(" | ")
+    assert name == "cpu, float32"
+    assert float(seconds) > 0
+    assert float(last) < float(first)
+    assert float(forms) > 0
+
+
+def test_the_facts_that_training_is_timed_with_are_all_lessons():
+    found = training.lessons()
+    assert len(found) == 16
+    assert {one.subject for one in found} == set(training.PEOPLE)

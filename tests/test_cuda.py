@@ -138,7 +138,7 @@ def test_a_stopped_training_on_a_gpu_goes_on_to_the_same_band(words, tmp_path, m
 
 
 def test_no_step_of_training_waits_for_the_device(words):
-    """Five times the steps synchronise no more often."""
+    """Five times the steps synchronise no more often; transformers looks at its mask once a step, which is its own."""
     waits = {}
     for steps in (8, 8, 40):  # the first is to warm up
         with warnings.catch_warnings(record=True) as caught:

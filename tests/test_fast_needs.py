@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memkit.errors import InvalidInput
-from memkit.fast import needs
+from memkit.fast import familiarity, needs
 
 DIM = 48
 seeds = st.integers(0, 2**32 - 1)
@@ -47,8 +47,8 @@ def covariance(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_need_asked_again_brings_back_its_own_items_with_certainty(seed, count):
     state, queries = taught(seed, count)
     which = seed % count
-    bonus, familiarity = needs.recall(state, 2 * queries[which])
-    assert familiarity > 0.9
+    bonus, familiar = familiarity.recall(state, 2 * queries[which])
+    assert familiar > 0.9
     assert {position for position, value in bonus.items() if value > 0.5} == {10 * which, 10 * which + 1}
 
 
@@ -59,8 +59,8 @@ def test_an_unrelated_need_is_not_familiar_and_gets_nothing_certain(seed, count)
     state, _ = taught(seed, count)
     for _ in range(3):
         state = needs.learn(state, vectors(seed, 1)[0], used=[0])
-    bonus, familiarity = needs.recall(state, vectors(seed + 1, 1)[0])
-    assert familiarity <= 0.5
+    bonus, familiar = familiarity.recall(state, vectors(seed + 1, 1)[0])
+    assert familiar <= 0.5
     assert all(value <= 0.5 for value in bonus.values())
 
 
@@ -69,13 +69,13 @@ def test_an_unrelated_need_is_not_familiar_and_gets_nothing_certain(seed, count)
 def test_bonus_and_familiarity_lie_between_0_and_1(seed, count):
     state, queries = taught(seed, count)
     for query in [*queries, *vectors(seed + 1, 3), *(queries + vectors(seed + 2, count))]:
-        bonus, familiarity = needs.recall(state, query)
-        assert 0 <= familiarity <= 1
+        bonus, familiar = familiarity.recall(state, query)
+        assert 0 <= familiar <= 1
         assert all(0 < value <= 1 for value in bonus.values())
 
 
 def test_an_empty_memory_says_nothing():
-    assert needs.recall(needs.empty(DIM), vectors(0, 1)[0]) == ({}, 0.0)
+    assert familiarity.recall(needs.empty(DIM), vectors(0, 1)[0]) == ({}, 0.0)
 
 
 def test_the_gate_compares_with_how_near_unrelated_needs_come():
@@ -88,7 +88,7 @@ def test_the_gate_compares_with_how_near_unrelated_needs_come():
         noise = rng.normal(size=DIM)
         apart = needs.learn(apart, noise, used=[100 + i])
         alike = needs.learn(alike, query + 0.3 * noise + 0.1 * common, used=[100 + i])
-    assert needs.recall(apart, asked_again)[1] > needs.recall(alike, asked_again)[1]
+    assert familiarity.recall(apart, asked_again)[1] > familiarity.recall(alike, asked_again)[1]
 
 
 def test_needs_served_by_the_same_item_do_not_count_as_unrelated():
@@ -100,7 +100,7 @@ def test_needs_served_by_the_same_item_do_not_count_as_unrelated():
         other = needs.learn(other, query + 0.5 * noise, used=[i])
     assert len(state.keys) == len(other.keys) == 20
     again = query + 0.5 * vectors(2, 1)[0]
-    assert needs.recall(state, again)[1] > 0.5 > needs.recall(other, again)[1]
+    assert familiarity.recall(state, again)[1] > 0.5 > familiarity.recall(other, again)[1]
 
 
 # votes
@@ -110,7 +110,7 @@ def test_several_feedbacks_vote_down_a_wrong_one():
     state, query = needs.empty(DIM), vectors(0, 1)[0]
     for used in ([1], [1], [2], [1]):
         state = needs.learn(state, query, used=used)
-    bonus, _ = needs.recall(state, query)
+    bonus, _ = familiarity.recall(state, query)
     assert bonus[1] > 0.5 > bonus[2] > 0
 
 
@@ -118,7 +118,7 @@ def test_a_newer_answer_takes_over():
     state, query = needs.empty(DIM), vectors(0, 1)[0]
     for used, wrong in (([1], []), ([1], []), ([1], []), ([2], [1]), ([2], [1])):
         state = needs.learn(state, query, used=used, wrong=wrong)
-    bonus, _ = needs.recall(state, query)
+    bonus, _ = familiarity.recall(state, query)
     assert bonus[2] > bonus.get(1, 0.0)
 
 
@@ -126,7 +126,7 @@ def test_an_item_found_wrong_loses_its_bonus():
     query = vectors(0, 1)[0]
     state = needs.learn(needs.empty(DIM), query, used=[1, 2])
     state = needs.learn(state, query, used=[], wrong=[1])
-    assert list(needs.recall(state, query)[0]) == [2]
+    assert list(familiarity.recall(state, query)[0]) == [2]
 
 
 def test_what_was_only_wrong_is_no_need():
@@ -154,6 +154,24 @@ def test_memory_is_constant(seed, feedbacks):
     assert np.isfinite(state.votes).all()
 
 
+def test_an_item_that_served_several_needs_is_brought_back_by_what_they_have_in_common():
+    apart = np.linalg.qr(vectors(0, DIM))[0].astype(np.float32)
+    common, state = 0.6 * apart[0], needs.empty(DIM)
+    for i in range(1, 9):
+        state = needs.learn(state, apart[20 + i], used=[100 + i])
+    found = []
+    for i in range(1, 7):
+        state = needs.learn(state, common + apart[i], used=[7])
+        found.append(familiarity.recall(state, common + apart[10])[0].get(7, 0.0))
+    two, several = found[1], found[familiarity.SEVERAL - 1 :]
+    assert two < 0.4 < min(several)
+    assert 7 not in familiarity.recall(state, apart[15])[0]
+    ready = familiarity.prepare(state)
+    assert len(ready.keys) == len(state.keys) + 1
+    mean = sum(common + apart[i] for i in range(1, 7))
+    np.testing.assert_allclose(ready.keys[-1], mean / np.linalg.norm(mean), atol=1e-3)
+
+
 def test_past_its_size_the_need_asked_longest_ago_makes_room(monkeypatch):
     monkeypatch.setattr(needs, "SIZE", 3)
     state, queries = needs.empty(DIM), vectors(0, 4)
@@ -161,6 +179,39 @@ def test_past_its_size_the_need_asked_longest_ago_makes_room(monkeypatch):
         state = needs.learn(state, queries[i], used=[i])
     assert 1 not in state.items
     assert {0, 2, 3} <= set(state.items.ravel().tolist())
+
+
+def test_past_its_size_the_nearest_needs_of_the_item_that_served_most_become_one(monkeypatch):
+    monkeypatch.setattr(needs, "SIZE", 4)
+    apart = np.linalg.qr(vectors(0, DIM))[0].astype(np.float32)
+    state = needs.empty(DIM)
+    for query, item, weight in (
+        (apart[0], 7, 0.5),
+        (apart[0] + apart[1], 7, 1.0),
+        (apart[2], 7, 1.0),
+        (apart[3], 8, 1.0),
+    ):
+        state = needs.learn(state, query, used=[item], weight=weight)
+    state = needs.learn(state, apart[4], used=[9])
+    assert len(state.keys) == 4
+    assert sorted(state.items[:, 0].tolist()) == [7, 7, 8, 9]
+    one = int(np.argmax(state.votes[:, 0]))
+    assert state.items[one, 0] == 7
+    assert state.votes[one, 0] == state.weight[one] == 1.5
+    mean = 0.5 * apart[0] + (apart[0] + apart[1]) / 2**0.5
+    np.testing.assert_allclose(state.keys[one], mean / np.linalg.norm(mean), atol=1e-3)
+    for query, item in ((apart[0], 7), (apart[2], 7), (apart[3], 8), (apart[4], 9)):
+        bonus, _ = familiarity.recall(state, query)
+        assert max(bonus, key=bonus.__getitem__) == item
+
+
+def test_needs_that_have_nothing_in_common_do_not_become_one(monkeypatch):
+    monkeypatch.setattr(needs, "SIZE", 2)
+    query = vectors(0, 1)[0]
+    state = needs.learn(needs.learn(needs.empty(DIM), query, used=[1]), -query, used=[1])
+    state = needs.learn(state, vectors(1, 1)[0], used=[2])
+    assert sorted(state.items[:, 0].tolist()) == [1, 2]
+    assert state.keys[np.argmin(state.items[:, 0])] @ query < 0  # the newer one
 
 
 # state
@@ -201,27 +252,28 @@ def test_what_is_forgotten_is_gone_and_nothing_else(seed, count, positions):
 @settings(max_examples=25)
 def test_preparing_step_by_step_is_preparing_at_once(seed, count, more):
     state, _ = taught(seed, count)
-    whitening = needs.whitening_of(state, *covariance(seed), 80)
-    former = needs.prepare(state, whitening)
+    whitening = familiarity.whitening_of(state, *covariance(seed), 80)
+    former = familiarity.prepare(state, whitening)
     for query in vectors(seed + 1, more):
         state = needs.learn(state, query, used=[3])
     state = needs.forget(state, [0, 1])
     if not len(state.keys):
         return
-    stepwise, whole = needs.prepare(state, whitening, former), needs.prepare(state, whitening)
+    stepwise, whole = familiarity.prepare(state, whitening, former), familiarity.prepare(state, whitening)
     np.testing.assert_allclose(stepwise.keys, whole.keys, atol=1e-5)
-    assert (stepwise.mean, stepwise.spread) == pytest.approx((whole.mean, whole.spread), abs=1e-4)
+    for name in ("mean", "spread", "items", "shares"):
+        np.testing.assert_allclose(getattr(stepwise, name), getattr(whole, name), atol=1e-4)
     query = vectors(seed + 2, 1)[0]
-    assert needs.recall(state, query, prepared=stepwise)[1] == pytest.approx(
-        needs.recall(state, query, whitening)[1], abs=1e-3
+    assert familiarity.recall(state, query, prepared=stepwise)[1] == pytest.approx(
+        familiarity.recall(state, query, whitening)[1], abs=1e-3
     )
 
 
 def test_another_whitening_makes_keys_anew():
     state, _ = taught(0, 5)
-    plain = needs.prepare(state)
-    whitening = needs.whitening_of(state, *covariance(0), 80)
-    expected, found = needs.prepare(state, whitening), needs.prepare(state, whitening, plain)
+    plain = familiarity.prepare(state)
+    whitening = familiarity.whitening_of(state, *covariance(0), 80)
+    expected, found = familiarity.prepare(state, whitening), familiarity.prepare(state, whitening, plain)
     np.testing.assert_array_equal(found.keys, expected.keys)
     assert not np.allclose(plain.keys, expected.keys)
 
@@ -232,7 +284,7 @@ def test_whitening_removes_what_all_questions_share():
     state = needs.empty(DIM)
     for i, query in enumerate(vectors(0, 60)):
         state = needs.learn(state, shared + query, used=[i])
-    raw, keys = state.keys, needs.prepare(state, needs.whitening_of(state, *covariance(0), 80)).keys
+    raw, keys = state.keys, familiarity.prepare(state, familiarity.whitening_of(state, *covariance(0), 80)).keys
     apart = ~np.eye(60, dtype=bool)
     assert (raw @ raw.T)[apart].mean() > 0.7
     assert abs((keys @ keys.T)[apart].mean()) < 0.2
@@ -240,10 +292,10 @@ def test_whitening_removes_what_all_questions_share():
 
 def test_a_whitening_is_finite_from_the_first_need_on():
     for count in (0, 1, 2):
-        whitening = needs.whitening_of(taught(0, count)[0], *covariance(0), 80)
+        whitening = familiarity.whitening_of(taught(0, count)[0], *covariance(0), 80)
         assert np.isfinite(whitening.mean).all()
         assert np.isfinite(whitening.matrix).all()
-    flat = needs.whitening_of(needs.empty(DIM), np.zeros(DIM, np.float32), np.zeros((DIM, DIM), np.float32), 0)
+    flat = familiarity.whitening_of(needs.empty(DIM), np.zeros(DIM, np.float32), np.zeros((DIM, DIM), np.float32), 0)
     assert np.isfinite(flat.matrix).all()
 
 
@@ -256,7 +308,7 @@ def test_an_unusable_query_vector_is_refused(bad):
     with pytest.raises(InvalidInput, match="query vector"):
         needs.learn(state, bad, used=[1])
     with pytest.raises(InvalidInput, match="query vector"):
-        needs.recall(state, bad)
+        familiarity.recall(state, bad)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, 1.5, float("nan"), float("inf")])
@@ -287,9 +339,9 @@ def test_arrays_that_do_not_belong_together_are_refused():
 def test_lift_has_no_unit_and_lowers_nothing(seed, count, scale, shift):
     rng = np.random.default_rng(seed)
     scores, bonus = rng.normal(size=count), rng.random(count) * (rng.random(count) < 0.3)
-    lifted = needs.lift(scores, bonus)
+    lifted = familiarity.lift(scores, bonus)
     assert (lifted >= scores.astype(np.float32)).all()
-    again = needs.lift(scale * scores + shift, bonus)
+    again = familiarity.lift(scale * scores + shift, bonus)
     np.testing.assert_allclose(again, scale * lifted + shift, rtol=1e-3, atol=1e-3 * max(scale, 1))
 
 
@@ -298,9 +350,9 @@ def test_perhaps_is_worth_the_fifth_place_at_most(seed, count, bonus):
     scores = np.random.default_rng(seed).normal(size=count).astype(np.float32)
     bonuses = np.zeros(count)
     bonuses[scores.argmin()] = bonus
-    lifted = needs.lift(scores, bonuses)
-    assert (lifted > lifted[scores.argmin()]).sum() >= needs.PLACE
-    assert (np.argsort(-lifted)[: needs.PLACE] == np.argsort(-scores)[: needs.PLACE]).all()
+    lifted = familiarity.lift(scores, bonuses)
+    assert (lifted > lifted[scores.argmin()]).sum() >= familiarity.PLACE
+    assert (np.argsort(-lifted)[: familiarity.PLACE] == np.argsort(-scores)[: familiarity.PLACE]).all()
 
 
 @given(seeds, st.integers(6, 40))
@@ -309,11 +361,11 @@ def test_a_need_beyond_doubt_is_worth_the_first_place(seed, count):
     bonuses = np.zeros(count)
     middling = np.argsort(scores)[count // 2]
     bonuses[middling] = 1.0
-    assert needs.lift(scores, bonuses).argmax() == middling
+    assert familiarity.lift(scores, bonuses).argmax() == middling
 
 
 def test_no_candidates_no_lift():
-    assert len(needs.lift(np.zeros(0), np.zeros(0))) == 0
+    assert len(familiarity.lift(np.zeros(0), np.zeros(0))) == 0
 
 
 # the test set of the benchmark

@@ -13,7 +13,7 @@ sentences and of unit length.
 - *recursive least squares*: `memkit.fast.rules.rls_chunked`, the rule of memkit's query adapter, each example once.
 - *streaming discriminant*: a mean of each intent and one covariance within all, which are sums and need no log (Hayes
   and Kanan, Lifelong machine learning with deep streaming linear discriminant analysis, 2020). Not in memkit.
-- *memory of needs*: `memkit.fast.needs`, the examples as needs that their intent served; it keeps the newest 2,048.
+- *memory of needs*: `memkit.fast.needs`, the examples as needs that their intent served; 2,048 at most, the nearest of one intent joined.
 - *memkit, examples are items*: a `memkit.Memory` with the examples, the intent in their metadata: that of the nearest
   (`mode="vector"`). SEARCHED test sentences a task.
 - *memkit, intents are items*: a `memkit.Memory` whose items are the names of the intents; each example is a query, and
@@ -47,7 +47,7 @@ from benchmarks.hope.fewshot import labelled, sentences
 from benchmarks.hope.learners import rls
 from benchmarks.recall.systems import Cached
 from memkit import Memory
-from memkit.fast import needs
+from memkit.fast import familiarity, needs
 from memkit_storage.index import default_cache_dir
 
 TASK = {"clinc150": 15, "banking77": 5}  # intents
@@ -161,11 +161,13 @@ class Needs:
             self.state = needs.learn(self.state, vector, used=[label])
         keys = self.state.keys
         covariance = np.asarray(np.cov(keys.T), np.float32)
-        self.ready = needs.prepare(self.state, needs.whitening_of(self.state, keys.mean(axis=0), covariance, len(keys)))
+        self.ready = familiarity.prepare(
+            self.state, familiarity.whitening_of(self.state, keys.mean(axis=0), covariance, len(keys))
+        )
 
     def predict(self, x: Tensor) -> Tensor:
         """The item that served the nearest needs; -1 where none is near."""
-        found = [needs.recall(self.state, vector, prepared=self.ready)[0] for vector in x.numpy()]
+        found = [familiarity.recall(self.state, vector, prepared=self.ready)[0] for vector in x.numpy()]
         return torch.tensor([max(one, key=one.__getitem__) if one else -1 for one in found])
 
     def size(self) -> int:

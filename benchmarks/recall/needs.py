@@ -36,7 +36,7 @@ import numpy as np
 from benchmarks.recall.datasets import DEFAULT_DATA, load_locomo
 from memkit import Memory
 from memkit.embed import default_embedder
-from memkit.fast import needs
+from memkit.fast import familiarity, needs
 from memkit_storage.analyzer import analyze
 
 # fmt: off
@@ -190,15 +190,15 @@ def _unit(vectors: Any) -> np.ndarray:
 # methods: each is taught some needs of a case, and then gives every query (n,) bonuses in [0, 1]
 
 
-def item_whitening(items: np.ndarray, kept: float = 0.2) -> needs.Whitening:
+def item_whitening(items: np.ndarray, kept: float = 0.2) -> familiarity.Whitening:
     """Centring and soft whitening from the items alone: eigenvalues 0.8 mean + 0.2 own."""
     covariance = np.cov(items.T)
     values, vectors = np.linalg.eigh(covariance)
     matrix = (vectors / np.sqrt((1 - kept) * values.mean() + kept * values)) @ vectors.T
-    return needs.Whitening(items.mean(axis=0), matrix.astype(np.float32))
+    return familiarity.Whitening(items.mean(axis=0), matrix.astype(np.float32))
 
 
-def _whitened(rows: np.ndarray, whitening: needs.Whitening | None) -> np.ndarray:
+def _whitened(rows: np.ndarray, whitening: familiarity.Whitening | None) -> np.ndarray:
     return rows if whitening is None else _unit((rows - whitening.mean) @ whitening.matrix)
 
 
@@ -282,16 +282,16 @@ def remember(case: Case, taught: Iterable[int], forms: Sequence[str] = ("need",)
     return state
 
 
-def past_needs(case: Case, state: needs.NeedsState, whitening: needs.Whitening | None = None) -> Reader:
+def past_needs(case: Case, state: needs.NeedsState, whitening: familiarity.Whitening | None = None) -> Reader:
     """`memkit.fast.needs`, by default with its own whitening."""
     if whitening is None:
         covariance = np.cov(case.items.T).astype(np.float32)
-        whitening = needs.whitening_of(state, case.items.mean(axis=0), covariance, len(case.items))
-    prepared = needs.prepare(state, whitening)
+        whitening = familiarity.whitening_of(state, case.items.mean(axis=0), covariance, len(case.items))
+    prepared = familiarity.prepare(state, whitening)
 
     def read(vector: np.ndarray) -> np.ndarray:
         bonus = np.zeros(len(case.items), np.float32)
-        for row, value in needs.recall(state, vector, whitening, prepared=prepared)[0].items():
+        for row, value in familiarity.recall(state, vector, whitening, prepared=prepared)[0].items():
             bonus[row] = value
         return bonus
 
@@ -314,13 +314,13 @@ def _open(similarity: float, gate: float) -> float:
 
 
 def combine(scores: np.ndarray, bonus: np.ndarray, weight: float | None) -> np.ndarray:
-    """(n,) scores with the bonus: added with this weight, or by `needs.lift` when there is none."""
+    """(n,) scores with the bonus: added with this weight, or by `familiarity.lift` when there is none."""
     shown = np.argpartition(-scores, CANDIDATES)[:CANDIDATES]
     chosen = np.union1d(shown, np.flatnonzero(bonus > 0))
     some = scores[chosen]
     combined = np.full(len(scores), -np.inf, np.float32)
     if weight is None:
-        combined[chosen] = needs.lift(some, bonus[chosen])
+        combined[chosen] = familiarity.lift(some, bonus[chosen])
     else:
         combined[chosen] = some + weight * (some.max() - np.median(some)) * bonus[chosen]
     return combined

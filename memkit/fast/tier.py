@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from memkit.background import Background
-from memkit.fast import adapter, needs, ranker
+from memkit.fast import adapter, familiarity, needs, ranker
 from memkit.fast.adapter import AdapterState
+from memkit.fast.familiarity import Prepared, Whitening
 from memkit.fast.feedback import Feedback
-from memkit.fast.needs import NeedsState, Prepared, Whitening
+from memkit.fast.needs import NeedsState
 from memkit.fast.trust import Trust
 from memkit.ranking import Weights
 from memkit.signals import NAMES
@@ -81,7 +82,7 @@ class FamilyState:
         """How well items (by id) served such a need before, (0, 1]."""
         if not self.ids:
             return {}
-        found, _ = needs.recall(self.needs, query, prepared=self._prepared(background))
+        found, _ = familiarity.recall(self.needs, query, prepared=self._prepared(background))
         return {self.ids[number]: value for number, value in found.items()}
 
     def _prepared(self, background: Background) -> Prepared:
@@ -93,7 +94,7 @@ class FamilyState:
             whitening = former[1].whitening
         else:
             whitening = _whitening(self.needs._replace(keys=self.needs.keys[:known]), background)
-        ready = needs.prepare(self.needs, whitening, former[1] if former else None)
+        ready = familiarity.prepare(self.needs, whitening, former[1] if former else None)
         self._ready[:] = [(background, ready)]
         return ready
 
@@ -102,7 +103,7 @@ def _whitening(state: NeedsState, background: Background) -> Whitening:
     mean = background.raw.mean(axis=0) if len(background.raw) else np.zeros(state.keys.shape[1], np.float32)
     centred = background.raw - mean
     covariance = centred.T @ centred / max(len(centred), 1)
-    return needs.whitening_of(state, mean, np.asarray(covariance, np.float32), len(centred))
+    return familiarity.whitening_of(state, mean, np.asarray(covariance, np.float32), len(centred))
 
 
 @dataclass
@@ -368,7 +369,8 @@ class Branch(FastTier):
 def _needs_judged(state: FamilyState, feedback: Feedback) -> Trust:
     """What bringing back the items of past needs, fully believed, does to this answer."""
     without, believed = _with_and_without(state, feedback, _NEEDS)
-    return state.trust_needs.judged(without, needs.lift(believed, feedback.signals[:, _NEEDS]), feedback.labels > 0)
+    lifted = familiarity.lift(believed, feedback.signals[:, _NEEDS])
+    return state.trust_needs.judged(without, lifted, feedback.labels > 0)
 
 
 def _words_judged(state: FamilyState, feedback: Feedback) -> Trust:
