@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -52,6 +53,12 @@ def in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draf
             raise InvalidInput(f"{name}={getattr(entry, name)!r}, but this view is bound to {name}={value!r}")
     missing: dict[str, Any] = {name: value for name, value in scope.items() if getattr(entry, name) is None}
     return replace(entry, **missing) if missing else entry
+
+
+def behind(scope: Mapping[str, str], name: str) -> str:
+    """A name behind a scope, as an id: in one file, equal names of different scopes are different ids."""
+    fields = {field: scope[field] for field in SCOPE_FIELDS if field in scope}
+    return f"{json.dumps(fields, ensure_ascii=False)} {name}"
 
 
 def some_filter(where: Where | None, scope: dict[str, str]) -> Where | None:

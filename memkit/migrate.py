@@ -53,18 +53,16 @@ def into(
     run_id: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Write what a reader found; scopes given here fill those that an item lacks. `progress` is told how many are done.
-
-    Raises:
-        IdConflict: an id is in use in another scope; batches before it are written.
+    """Write what a reader found; scopes given here fill those that an item lacks. An id that another scope has here
+    already stands behind the item's scope (see `Memory.own_ids`). `progress` is told how many are done.
     """
     added = known = 0
     broken: list[Problem] = []
     drafts = _drafts(found, broken)
     while batch := list(islice(drafts, BATCH)):
         begin = memory.stats().position
-        fresh = [draft for draft in batch if not _is_newer_here(memory, draft)]
-        items = memory.add_drafts(fresh, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        named = memory.own_ids(batch, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        items = memory.add_drafts([draft for draft in named if not _is_newer_here(memory, draft)])
         new = len({item.position for item in items if item.position >= begin})
         added, known = added + new, known + len(batch) - new
         if progress is not None:
