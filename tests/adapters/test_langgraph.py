@@ -99,6 +99,15 @@ def test_a_blank_query_ranks_nothing(store):
     assert [item.key for item in store.search(("n",), query=" ")] == ["k"]
 
 
+def test_what_the_memory_holds_besides_is_none_of_the_stores(store, memory):
+    memory.add("red boat of nobody")
+    memory.add("red boat in a key", metadata={"key": "k"})
+    store.put(("n",), "k", {"text": "red boat"})
+    for found in (store.search((), query="red boat"), store.search(())):
+        assert [item.value for item in found] == [{"text": "red boat"}]
+    assert store.list_namespaces() == [("n",)]
+
+
 def test_times_are_kept(store):
     store.put(("n",), "k", {"a": 1})
     first = store.get(("n",), "k")
