@@ -7,9 +7,11 @@ framework knows; it is never an argument that a model fills in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from memkit import Item, Memory
+from memkit.errors import MemkitError
 
 INSTRUCTIONS = (
     "You have a long-term memory. Search it before you answer what may depend on earlier conversations, and remember "
@@ -17,8 +19,16 @@ INSTRUCTIONS = (
 )
 
 
-def memory_functions(memory: Memory, *, read_only: bool = False) -> list[Callable[..., Any]]:
-    """The tools of a memory as plain functions, whose names, signatures and docstrings frameworks turn into schemas."""
+def memory_functions(
+    memory: Memory, *, read_only: bool = False, refusal: type[Exception] | None = None
+) -> list[Callable[..., Any]]:
+    """The tools of a memory as plain functions, whose names, signatures and docstrings frameworks turn into schemas.
+
+    Args:
+        read_only: search_memory alone.
+        refusal: what is raised in the framework so that a model hears what was wrong, and may try again; None where
+            it hears that of any exception.
+    """
 
     def search_memory(query: str, limit: int = 5) -> list[dict[str, Any]]:
         """Search long-term memory for what was said, decided or noted earlier.
@@ -45,7 +55,21 @@ def memory_functions(memory: Memory, *, read_only: bool = False) -> list[Callabl
         """
         return memory.delete(id) == 1
 
-    return [search_memory] if read_only else [search_memory, remember, forget]
+    tools: list[Callable[..., Any]] = [search_memory] if read_only else [search_memory, remember, forget]
+    return tools if refusal is None else [refusing(tool, refusal) for tool in tools]
+
+
+def refusing(tool: Callable[..., Any], refusal: type[Exception]) -> Callable[..., Any]:
+    """A tool that raises `refusal`, with the words of memkit, where memkit refuses something."""
+
+    @wraps(tool)
+    def call(*args: Any, **given: Any) -> Any:
+        try:
+            return tool(*args, **given)
+        except MemkitError as error:
+            raise refusal(str(error)) from error
+
+    return call
 
 
 def shown(item: Item) -> dict[str, Any]:

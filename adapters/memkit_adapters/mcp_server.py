@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from memkit import Item, Memory, __version__
-from memkit.errors import InvalidInput, ItemNotFound, MemkitError
-from memkit_adapters._common import INSTRUCTIONS, shown
+from memkit.errors import InvalidInput, ItemNotFound
+from memkit_adapters._common import INSTRUCTIONS, refusing, shown
 from memkit_adapters._guard import missing
 
 try:
@@ -38,24 +37,11 @@ def memory_server(memory: Memory, *, read_only: bool = False) -> MCPServer:
     """
     server = MCPServer("memkit", title="memkit", version=__version__, instructions=INSTRUCTIONS)
     for tool in _reading(memory):
-        server.tool(annotations=READS)(_said(tool))
+        server.tool(annotations=READS)(refusing(tool, ToolError))
     for tool, hints in [] if read_only else _writing(memory):
-        server.tool(annotations=hints)(_said(tool))
+        server.tool(annotations=hints)(refusing(tool, ToolError))
     _resources(server, memory)
     return server
-
-
-def _said(tool: Tool) -> Tool:
-    """A tool whose refusals reach the model in memkit's words: what was wrong, and what to do next."""
-
-    @wraps(tool)
-    def call(*args: Any, **given: Any) -> Any:
-        try:
-            return tool(*args, **given)
-        except MemkitError as refusal:
-            raise ToolError(str(refusal)) from refusal
-
-    return call
 
 
 def serve(

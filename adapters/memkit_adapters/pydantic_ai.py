@@ -14,7 +14,7 @@ from memkit_adapters._common import INSTRUCTIONS, memory_functions
 from memkit_adapters._guard import missing
 
 try:
-    from pydantic_ai import FunctionToolset, RunContext
+    from pydantic_ai import FunctionToolset, ModelRetry, RunContext
     from pydantic_ai.capabilities import AbstractCapability
     from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
     from pydantic_ai.models import ModelRequestContext
@@ -31,7 +31,8 @@ def memory_toolset(memory: Memory, *, read_only: bool = False) -> FunctionToolse
     Args:
         read_only: search_memory alone.
     """
-    return FunctionToolset(memory_functions(memory, read_only=read_only), id="memkit", instructions=INSTRUCTIONS)
+    functions = memory_functions(memory, read_only=read_only, refusal=ModelRetry)
+    return FunctionToolset(functions, id="memkit", instructions=INSTRUCTIONS)
 
 
 @dataclass

@@ -91,6 +91,17 @@ def test_tools_remember_search_and_forget(memory):
     assert [tool.name for tool in memory_tools(memory, read_only=True)] == ["search_memory"]
 
 
+def test_a_model_is_told_what_its_call_of_a_tool_lacks_and_goes_on(memory):
+    calls = [
+        {"name": name, "args": {field: " "}, "id": name}
+        for name, field in (("search_memory", "query"), ("remember", "text"))
+    ]
+    model = Scripted(messages=iter([AIMessage("", tool_calls=calls), AIMessage("Sorry.")]), sent=[])
+    said = create_agent(model, memory_tools(memory)).invoke({"messages": [HumanMessage("go")]})["messages"]
+    assert said[-1].text == "Sorry."
+    assert ["ask with some words" in said[2].text, "is empty" in said[3].text] == [True, True]
+
+
 # the middleware
 
 

@@ -57,6 +57,19 @@ async def test_what_the_model_remembers_lands_in_the_view_and_no_other(memory):
     assert [(item.text, item.user_id) for item in memory.list().items] == [("Ana is a vet", "ana")]
 
 
+async def test_a_model_is_told_what_its_call_lacks_and_may_try_again(memory):
+    heard = []
+
+    def model(messages, info):
+        heard.append(messages[-1].parts[-1].content)
+        if len(messages) == 1:
+            return ModelResponse(parts=[ToolCallPart("search_memory", {"query": " "})])
+        return ModelResponse(parts=[TextPart("Sorry.")])
+
+    result = await Agent(FunctionModel(model), toolsets=[memory_toolset(memory)]).run("go")
+    assert (result.output, "ask with some words" in heard[1]) == ("Sorry.", True)
+
+
 async def test_a_read_only_toolset_can_only_search(memory):
     agent = Agent(TestModel(), toolsets=[memory_toolset(memory, read_only=True)])
     await agent.run("go")
