@@ -20,14 +20,14 @@ INSTRUCTIONS = (
 
 
 def memory_functions(
-    memory: Memory, *, read_only: bool = False, refusal: type[Exception] | None = None
+    memory: Memory, *, read_only: bool = False, refusal: Callable[[str], Exception] | None = None
 ) -> list[Callable[..., Any]]:
     """The tools of a memory as plain functions, whose names, signatures and docstrings frameworks turn into schemas.
 
     Args:
         read_only: search_memory alone.
-        refusal: what is raised in the framework so that a model hears what was wrong, and may try again; None where
-            it hears that of any exception.
+        refusal: makes the exception by which a model hears what was wrong, and may try again; None where it hears that
+            of any.
     """
 
     def search_memory(query: str, limit: int = 5) -> list[dict[str, Any]]:
@@ -59,8 +59,8 @@ def memory_functions(
     return tools if refusal is None else [refusing(tool, refusal) for tool in tools]
 
 
-def refusing(tool: Callable[..., Any], refusal: type[Exception]) -> Callable[..., Any]:
-    """A tool that raises `refusal`, with the words of memkit, where memkit refuses something."""
+def refusing(tool: Callable[..., Any], refusal: Callable[[str], Exception]) -> Callable[..., Any]:
+    """A tool that raises an exception of the framework, with the words of memkit, where memkit refuses something."""
 
     @wraps(tool)
     def call(*args: Any, **given: Any) -> Any:

@@ -50,6 +50,8 @@ class MemkitRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
+        if not query.strip():
+            return []
         hits = self.memory.search(query, limit=self.k if k is None else k, where=self.where)
         return [_document(hit) for hit in hits]
 

@@ -19,8 +19,9 @@ from memkit import Item as Remembered
 from memkit import Memory
 from memkit.errors import InvalidInput
 from memkit.ingest import Draft, check_metadata
+from memkit.journal import MAX_WORDS
 from memkit.multivector import WHOLE, ids, in_parts, nearest, replace
-from memkit.views import everything, named
+from memkit.views import everything, named, own_id
 from memkit_adapters._guard import missing
 from memkit_adapters._langgraph_filters import matches, selected
 
@@ -47,6 +48,7 @@ except ImportError as error:
 
 Address = tuple[tuple[str, ...], str]
 EVERYTHING: IndexConfig = {"fields": ["$"]}
+LONGEST = 8000  # bytes of an id, which leaves room for the numbers of its parts
 KEPT = {"namespace": {"exists": True}, "key": {"exists": True}}  # other items of the memory are none of the store's
 
 
@@ -153,13 +155,15 @@ class MemkitStore(BaseStore):
 
     def _drafts(self, op: PutOp, value: dict[str, Any]) -> list[Draft]:
         indexed = list(self._texts(op, value))
-        first, *more = indexed or [json.dumps(value, ensure_ascii=False)]
+        first, *more = [text[:MAX_WORDS] for text in indexed or [json.dumps(value, ensure_ascii=False)]]
         about = {"namespace": list(op.namespace), "key": op.key, **({} if indexed else {"indexed": False})}
         return in_parts(Draft(first, id=self._id(op), metadata={**about, **_kept(value), **_lifetime(op.ttl)}), more)
 
     def _id(self, op: GetOp | PutOp) -> str:
-        """One string for a namespace and a key, whatever characters they have."""
-        return named(self.memory, json.dumps([*op.namespace, op.key], ensure_ascii=False))
+        """One string for a namespace and a key, whatever characters they have; a hash where that would be too long."""
+        id_ = named(self.memory, json.dumps([*op.namespace, op.key], ensure_ascii=False))
+        is_long = len(id_.encode("utf-8", "surrogatepass")) > LONGEST
+        return own_id(self.memory, *op.namespace, op.key) if is_long else id_
 
     def _texts(self, op: PutOp, value: dict[str, Any]) -> Iterator[str]:
         """What is indexed of a value, each to be found by itself."""

@@ -80,6 +80,8 @@ async def test_the_retriever_filters_and_can_be_awaited(memory):
     memory.add("red cat", metadata={"kind": "b"})
     retriever = MemkitRetriever(memory=memory, k=5, where={"kind": "a"})
     assert {d.page_content for d in await retriever.ainvoke("red")} == {"red boat", "red dog"}
+    assert len(await retriever.ainvoke("red", k=1)) == 1
+    assert retriever.invoke(" ") == []  # as the vector store's retriever does
 
 
 def test_tools_remember_search_and_forget(memory):
