@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from memkit.ingest import Draft, check_metadata, check_text
+from memkit.ingest import Draft, check_encodable, check_metadata, check_text
 from memkit_storage.errors import InvalidFilter, InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
@@ -76,6 +76,7 @@ def queries_of(query: Any, mode: str) -> list[str]:
     for one in queries:
         if not isinstance(one, str) or not one.strip():
             raise InvalidInput(f"query={one!r}: ask with some words; list() enumerates everything")
+        check_encodable(one, "query")
     if not queries or (len(queries) > 1 and mode != "hybrid"):
         raise InvalidInput(f'{len(queries)} queries with mode={mode!r}; pass one, or several with mode="hybrid"')
     return list(dict.fromkeys(queries))

@@ -112,13 +112,20 @@ def check_text(text: Any, what: str = "text") -> str:
         )
     if not text.strip():
         raise InvalidInput(f"{what} is empty ({text[:20]!r}); pass some words, or leave it out")
-    size = len(_check_encodable(text, what))
+    size = len(check_encodable(text, what))
     if size > MAX_TEXT:
         raise InvalidInput(
             f"{what} of {size} bytes ({text[:40]!r}…) is more than one item holds ({MAX_TEXT}); put it into a file and "
             "run `memkit add FILE --from PATH`, which chunks it"
         )
     return text
+
+
+def fitted(text: str) -> str:
+    """As much of a text as one item holds, with a "?" for half a character: for words that a program passes on, and
+    that must not stop it.
+    """
+    return text.encode("utf-8", "replace")[:MAX_TEXT].decode("utf-8", "ignore")
 
 
 def check_metadata(metadata: Any, path: str = "metadata") -> None:
@@ -139,7 +146,7 @@ def _check_value(value: Any, path: str, depth: int) -> None:
         for key, inner in value.items():
             if not isinstance(key, str) or not key:
                 raise InvalidInput(f"{path} has the key {key!r:.60}; keys are non-empty strings")
-            _check_encodable(key, f"a key of {path}")
+            check_encodable(key, f"a key of {path}")
             _check_value(inner, f"{path}.{key}", depth + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
@@ -150,7 +157,7 @@ def _check_value(value: Any, path: str, depth: int) -> None:
 
 def _check_scalar(value: Any, path: str) -> None:
     if isinstance(value, str):
-        _check_encodable(value, path)
+        check_encodable(value, path)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"{path} is {value!r}; use a finite number or None")
     elif isinstance(value, int) and not isinstance(value, bool) and not -(1 << 63) <= value < 1 << 64:
@@ -161,7 +168,12 @@ def _check_scalar(value: Any, path: str) -> None:
         raise InvalidInput(f"{path} is {value!r:.60} ({type(value).__name__}); {hint}")
 
 
-def _check_encodable(text: str, what: str) -> bytes:
+def check_encodable(text: str, what: str) -> bytes:
+    """The text in UTF-8.
+
+    Raises:
+        InvalidInput: it holds half a character.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -178,7 +190,7 @@ def check_name(value: Any, what: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{what} is {value!r:.60} ({type(value).__name__}); pass a non-empty string")
-    _check_encodable(value, what)
+    check_encodable(value, what)
     return value
 
 

@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 from memkit import chats
 from memkit.ingest import MAX_TEXT, Draft, Problem, Source, check_metadata, check_text, given_id, moment
+from memkit.journal import MAX_WORDS
 from memkit.memory import Memory
+from memkit.writing import check_id
 from memkit_storage.errors import InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS
 
@@ -93,6 +95,8 @@ def _read_one(make: Callable[[], Draft], name: str, place: str) -> Draft | Probl
         draft = make()
         check_text(draft.text)
         check_metadata(draft.metadata)
+        if draft.id is not None:
+            check_id(draft.id)
     except _MALFORMED as error:
         reason = str(error) if isinstance(error, InvalidInput) else f"it has an unexpected shape ({error!r:.120})"
         return Problem(name, place, reason)
@@ -206,7 +210,7 @@ def _langgraph_row(row: dict[str, Any], name: str) -> Draft | Problem:
         value = json.loads(row["value"])
         created = _time(row["created_at"], "created_at")
         return Draft(
-            "\n".join(_strings(value)) or json.dumps(value),
+            ("\n".join(_strings(value)) or json.dumps(value))[:MAX_WORDS],
             id=json.dumps([*namespace, row["key"]], ensure_ascii=False),
             metadata={"namespace": namespace, "key": row["key"], "value": value},
             occurred_at=created,

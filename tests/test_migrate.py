@@ -224,6 +224,15 @@ def test_a_broken_value_is_named_and_the_rest_goes_in(graph, memory):
     assert (report.added, [problem.place for problem in report.broken]) == (301, ["users.ana.notes, k7"])
 
 
+def test_a_value_of_megabytes_goes_in_and_a_key_that_no_id_holds_is_named(graph, memory):
+    with SqliteStore.from_conn_string(str(graph)) as store:
+        store.put(("big",), "k", {"text": "red boat " * 200_000})
+        store.put(("big",), "k" * 9000, {"text": "tea"})
+    report = into(memory, read("langgraph-sqlite", graph))
+    assert (report.added, [problem.reason[:2] for problem in report.broken]) == (303, ["id"])
+    assert len(memory.get('["big", "k"]').metadata["value"]["text"]) == 1_800_000
+
+
 def test_another_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_bytes(b"no database, but long enough to be read as one" * 40)
     with pytest.raises(InvalidInput, match="cannot be read as langgraph-sqlite"):

@@ -24,6 +24,7 @@ from memkit.multivector import WHOLE, ids, in_parts, nearest, replace
 from memkit.views import everything, named, own_id
 from memkit_adapters._guard import missing
 from memkit_adapters._langgraph_filters import matches, selected
+from memkit_adapters._threads import finished
 
 try:
     from langgraph.store.base import (
@@ -100,8 +101,8 @@ class MemkitStore(BaseStore):
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """As `batch`, in a thread."""
-        return await asyncio.to_thread(self.batch, list(ops))
+        """As `batch`, in a thread; when the caller is cancelled, the work is done before that is passed on."""
+        return await finished(self.batch, list(ops))
 
     def _answer(self, op: Op) -> Result:
         if isinstance(op, GetOp):
