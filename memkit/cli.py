@@ -100,8 +100,7 @@ def add(
 
     broken: list[str] = []
     said = cli_add.completed(cli_add.texts(text or [], id), metadata, occurred_at)
-    scope = {name: value for name, value in (("user_id", user), ("agent_id", agent), ("run_id", run)) if value}
-    found = cli_add.records(source or [], broken if skip_broken else None, scope)
+    found = cli_add.records(source or [], broken if skip_broken else None)
     found = cli_add.completed(found, metadata, occurred_at)
     for record in broken:
         out.note(f"skipped: {record}")

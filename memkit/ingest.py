@@ -66,24 +66,20 @@ class Problem:
 class Source:
     """A file while it is being read: its name, and what was found in it so far.
 
-    An id that is made here depends on the file's name, on the scope that it is read for, on what it stands for, and on
-    how often that came before. So equal texts are separate items, and what is inserted into a file or appended to it
-    leaves other ids as they were.
+    An id that is made here depends on the file's name, on what it stands for, and on how often that came before. So
+    equal texts are separate items, and what is inserted into a file or appended to it leaves other ids as they were.
     """
 
-    def __init__(self, name: str, scope: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = os.fsencode(name).decode("utf-8", "replace")
         self.conversation: str | None = None  # of messages that stand for themselves
-        self._scope = [f"{key}={value}" for key, value in sorted((scope or {}).items())]
         self._seen: Counter[tuple[str, ...]] = Counter()
         self._texts: dict[str, str] = {}
 
     def new_id(self, *parts: str) -> str:
         """26 hex digits of a SHA-256."""
         self._seen[parts] += 1
-        key = json.dumps(
-            [self.name, *self._scope, *parts, self._seen[parts]]
-        )  # a list in JSON, so that no two run together
+        key = json.dumps([self.name, *parts, self._seen[parts]])  # a list in JSON, so that no two run together
         return hashlib.sha256(key.encode()).hexdigest()[:26]
 
     def claim(self, id_: str, text: str) -> str:
@@ -332,12 +328,11 @@ def read(
     *,
     on_error: Literal["raise", "skip"] = "raise",
     on_problem: Callable[[Problem], None] | None = None,
-    scope: Mapping[str, str] | None = None,
 ) -> Iterator[Draft]:
-    """Drafts of everything in a file or directory, with original times, speakers and ids.
+    """Drafts of everything in a file or directory, with original times, speakers and ids. For several users of one
+    memory, pass them through `Memory.own_ids`.
 
     Args:
-        scope: what the drafts will be added to: the same file, read for two users, gets different ids.
         on_error: "skip" leaves broken records out, and tells `on_problem` of each.
 
     Raises:
@@ -345,18 +340,16 @@ def read(
     """
     if on_error not in ("raise", "skip"):
         raise InvalidInput(f'on_error={on_error!r}; use "raise" (the default) or "skip"')
-    return _read(Path(path), sources(path), _refuse if on_error == "raise" else on_problem, scope)
+    return _read(Path(path), sources(path), _refuse if on_error == "raise" else on_problem)
 
 
 def _refuse(problem: Problem) -> None:
     raise InvalidInput(f"{problem}; mend it, or skip broken records (--skip-broken)")
 
 
-def _read(
-    root: Path, files: list[Path], report: Callable[[Problem], None] | None, scope: Mapping[str, str] | None
-) -> Iterator[Draft]:
+def _read(root: Path, files: list[Path], report: Callable[[Problem], None] | None) -> Iterator[Draft]:
     for file in files:
-        source = Source(file.relative_to(root).as_posix() if root.is_dir() else file.name, scope)
+        source = Source(file.relative_to(root).as_posix() if root.is_dir() else file.name)
         for found in _read_file(file, source):
             if isinstance(found, Draft):
                 yield found
