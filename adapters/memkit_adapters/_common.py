@@ -6,17 +6,31 @@ framework knows; it is never an argument that a model fills in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 from memkit import Item, Memory
-from memkit.errors import MemkitError
+from memkit.errors import InvalidInput, MemkitError
 
 INSTRUCTIONS = (
     "You have a long-term memory. Search it before you answer what may depend on earlier conversations, and remember "
     "lasting facts, preferences and decisions that the user states."
 )
+
+
+def view_for(memory: Memory, scope: Mapping[str, str | None]) -> Memory:
+    """The view of whom a run is for.
+
+    Raises:
+        InvalidInput: a name is None: as no name stands for everybody, it would open the memory of all.
+    """
+    unknown = [name for name, value in scope.items() if value is None]
+    if unknown:
+        raise InvalidInput(
+            f"scope gave {unknown[0]}=None, which would open everybody's memory; name who the run is for"
+        )
+    return memory.scope(**scope)
 
 
 def memory_functions(

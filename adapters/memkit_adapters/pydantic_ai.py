@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from memkit import Memory, Recall
 from memkit.ingest import fitted
-from memkit_adapters._common import INSTRUCTIONS, memory_functions
+from memkit_adapters._common import INSTRUCTIONS, memory_functions, view_for
 from memkit_adapters._guard import missing
 
 try:
@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise missing("pydantic-ai", error) from error
 
-Scope = Callable[[RunContext[Any]], Mapping[str, str]]
+Scope = Callable[[RunContext[Any]], Mapping[str, str | None]]
 
 
 def memory_toolset(memory: Memory, *, read_only: bool = False) -> FunctionToolset[Any]:
@@ -47,7 +47,7 @@ class MemkitMemory(AbstractCapability[Any]):
     Args:
         memory: a memory, or a view of it.
         scope: who a run is for, from its context, when one agent serves many:
-            `lambda ctx: {"user_id": ctx.deps.user_id}`.
+            `lambda ctx: {"user_id": ctx.deps.user_id}`; None is refused.
         max_tokens: budget of what is recalled.
         tools: whether the model gets the memory's tools besides.
         read_only: recall alone; nothing is remembered or learned, and the one tool is search_memory.
@@ -62,8 +62,8 @@ class MemkitMemory(AbstractCapability[Any]):
 
     async def for_run(self, ctx: RunContext[Any]) -> AbstractCapability[Any]:
         """One copy for each run, bound to whom it is for."""
-        scope: dict[str, Any] = {} if self.scope is None else dict(self.scope(ctx))
-        return replace(self, memory=self.memory.scope(**scope), scope=None)
+        memory = self.memory if self.scope is None else view_for(self.memory, self.scope(ctx))
+        return replace(self, memory=memory, scope=None)
 
     def get_toolset(self) -> FunctionToolset[Any] | None:
         """The tools, on the memory of the run."""

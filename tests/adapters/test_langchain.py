@@ -165,6 +165,14 @@ def test_two_users_of_one_agent_never_mix(memory):
     assert memory.stats().users == {"ana": 4, "bo": 2}
 
 
+def test_a_run_for_nobody_is_not_one_for_everybody(memory):
+    memory.add("I am allergic to peanuts.", user_id="ana")
+    runner, model = agent(memory, "Peanuts.", scope=lambda context: {"user_id": context.user_id})
+    with pytest.raises(InvalidInput, match="user_id=None"):
+        turn(runner, "what am I allergic to?", context=Who(None))
+    assert model.sent == []
+
+
 def test_a_thread_that_is_sent_again_is_not_kept_twice(memory):
     runner, _ = agent(memory, "Noted.", "Sure.")
     before = turn(runner, "I am allergic to peanuts.")["messages"]
