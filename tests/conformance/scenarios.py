@@ -55,8 +55,18 @@ def fetched(scratch: Path) -> Path | None:
     if subprocess.run(pip, check=False, capture_output=True).returncode:
         return None
     node, npm = (next((scratch / "python").rglob(name)) for name in ("bin/node", "npm-cli.js"))
-    options = ["--silent", "--no-audit", "--no-fund", "--fetch-retries=1", "--prefix", str(scratch)]
-    install = [str(node), str(npm), "install", *options, SUITE]
+    places = ["--prefix", str(scratch), "--cache", str(scratch / "npm")]
+    install = [
+        str(node),
+        str(npm),
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        "--fetch-retries=1",
+        *places,
+        SUITE,
+    ]
     return None if subprocess.run(install, check=False, capture_output=True).returncode else node
 
 
