@@ -113,6 +113,7 @@ class AsyncMemory:
 
     # everything else is the method of Memory, in a thread
     add = _awaited(Memory.add)
+    own_ids = _awaited(Memory.own_ids)
     add_drafts = _awaited(Memory.add_drafts)
     update = _awaited(Memory.update)
     delete = _awaited(Memory.delete)

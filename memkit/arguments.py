@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from memkit.ingest import Draft, check_metadata, check_text
+from memkit.ingest import Draft, check_encodable, check_metadata, check_text
 from memkit_storage.errors import InvalidFilter, InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
@@ -54,6 +55,12 @@ def in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draf
     return replace(entry, **missing) if missing else entry
 
 
+def behind(scope: Mapping[str, str], name: str) -> str:
+    """A name behind a scope, as an id: in one file, equal names of different scopes are different ids."""
+    fields = {field: scope[field] for field in SCOPE_FIELDS if field in scope}
+    return f"{json.dumps(fields, ensure_ascii=False)} {name}"
+
+
 def some_filter(where: Where | None, scope: dict[str, str]) -> Where | None:
     """A filter that names something, alone or through the scope: nothing is wiped by mistake."""
     if not where and not scope:
@@ -69,6 +76,7 @@ def queries_of(query: Any, mode: str) -> list[str]:
     for one in queries:
         if not isinstance(one, str) or not one.strip():
             raise InvalidInput(f"query={one!r}: ask with some words; list() enumerates everything")
+        check_encodable(one, "query")
     if not queries or (len(queries) > 1 and mode != "hybrid"):
         raise InvalidInput(f'{len(queries)} queries with mode={mode!r}; pass one, or several with mode="hybrid"')
     return list(dict.fromkeys(queries))

@@ -99,13 +99,13 @@ def add(
     from memkit import cli_add
 
     broken: list[str] = []
-    entries = cli_add.texts(text or [], id)
-    scope = {name: value for name, value in (("user_id", user), ("agent_id", agent), ("run_id", run)) if value}
-    entries += cli_add.records(source or [], broken if skip_broken else None, scope)
-    entries = cli_add.completed(entries, metadata, occurred_at)
+    said = cli_add.completed(cli_add.texts(text or [], id), metadata, occurred_at)
+    found = cli_add.records(source or [], broken if skip_broken else None)
+    found = cli_add.completed(found, metadata, occurred_at)
     for record in broken:
         out.note(f"skipped: {record}")
     with opened(file, create=True, durability=durability, cache_dir=cache_dir) as memory, out.progress("adding") as bar:
+        entries = said + memory.own_ids(found, user_id=user, agent_id=agent, run_id=run)
         ids, new = cli_add.write(memory, entries, user=user, agent=agent, run=run, show=bar)
     if as_json:
         out.emit({"added": new, "known": len(ids) - new, "broken": broken, "ids": ids})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,11 +80,11 @@ def write(
     return ids, len(new)
 
 
-def records(paths: Sequence[Path], broken: list[str] | None, scope: Mapping[str, str]) -> list[Draft]:
-    """What files and directories hold, for a scope; with a list, broken records are named there and left out."""
+def records(paths: Sequence[Path], broken: list[str] | None) -> list[Draft]:
+    """What files and directories hold; with a list, broken records are named there and left out."""
     if broken is None:
-        return [draft for path in paths for draft in read(path, scope=scope)]
+        return [draft for path in paths for draft in read(path)]
     found: list[Draft] = []
     for path in paths:
-        found += read(path, on_error="skip", on_problem=lambda problem: broken.append(str(problem)), scope=scope)
+        found += read(path, on_error="skip", on_problem=lambda problem: broken.append(str(problem)))
     return found

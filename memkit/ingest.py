@@ -66,24 +66,20 @@ class Problem:
 class Source:
     """A file while it is being read: its name, and what was found in it so far.
 
-    An id that is made here depends on the file's name, on the scope that it is read for, on what it stands for, and on
-    how often that came before. So equal texts are separate items, and what is inserted into a file or appended to it
-    leaves other ids as they were.
+    An id that is made here depends on the file's name, on what it stands for, and on how often that came before. So
+    equal texts are separate items, and what is inserted into a file or appended to it leaves other ids as they were.
     """
 
-    def __init__(self, name: str, scope: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = os.fsencode(name).decode("utf-8", "replace")
         self.conversation: str | None = None  # of messages that stand for themselves
-        self._scope = [f"{key}={value}" for key, value in sorted((scope or {}).items())]
         self._seen: Counter[tuple[str, ...]] = Counter()
         self._texts: dict[str, str] = {}
 
     def new_id(self, *parts: str) -> str:
         """26 hex digits of a SHA-256."""
         self._seen[parts] += 1
-        key = json.dumps(
-            [self.name, *self._scope, *parts, self._seen[parts]]
-        )  # a list in JSON, so that no two run together
+        key = json.dumps([self.name, *parts, self._seen[parts]])  # a list in JSON, so that no two run together
         return hashlib.sha256(key.encode()).hexdigest()[:26]
 
     def claim(self, id_: str, text: str) -> str:
@@ -112,13 +108,20 @@ def check_text(text: Any, what: str = "text") -> str:
         )
     if not text.strip():
         raise InvalidInput(f"{what} is empty ({text[:20]!r}); pass some words, or leave it out")
-    size = len(_check_encodable(text, what))
+    size = len(check_encodable(text, what))
     if size > MAX_TEXT:
         raise InvalidInput(
             f"{what} of {size} bytes ({text[:40]!r}…) is more than one item holds ({MAX_TEXT}); put it into a file and "
             "run `memkit add FILE --from PATH`, which chunks it"
         )
     return text
+
+
+def fitted(text: str) -> str:
+    """As much of a text as one item holds, with a "?" for half a character: for words that a program passes on, and
+    that must not stop it.
+    """
+    return text.encode("utf-8", "replace")[:MAX_TEXT].decode("utf-8", "ignore")
 
 
 def check_metadata(metadata: Any, path: str = "metadata") -> None:
@@ -139,7 +142,7 @@ def _check_value(value: Any, path: str, depth: int) -> None:
         for key, inner in value.items():
             if not isinstance(key, str) or not key:
                 raise InvalidInput(f"{path} has the key {key!r:.60}; keys are non-empty strings")
-            _check_encodable(key, f"a key of {path}")
+            check_encodable(key, f"a key of {path}")
             _check_value(inner, f"{path}.{key}", depth + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
@@ -150,7 +153,7 @@ def _check_value(value: Any, path: str, depth: int) -> None:
 
 def _check_scalar(value: Any, path: str) -> None:
     if isinstance(value, str):
-        _check_encodable(value, path)
+        check_encodable(value, path)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"{path} is {value!r}; use a finite number or None")
     elif isinstance(value, int) and not isinstance(value, bool) and not -(1 << 63) <= value < 1 << 64:
@@ -161,7 +164,12 @@ def _check_scalar(value: Any, path: str) -> None:
         raise InvalidInput(f"{path} is {value!r:.60} ({type(value).__name__}); {hint}")
 
 
-def _check_encodable(text: str, what: str) -> bytes:
+def check_encodable(text: str, what: str) -> bytes:
+    """The text in UTF-8.
+
+    Raises:
+        InvalidInput: it holds half a character.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -178,7 +186,7 @@ def check_name(value: Any, what: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{what} is {value!r:.60} ({type(value).__name__}); pass a non-empty string")
-    _check_encodable(value, what)
+    check_encodable(value, what)
     return value
 
 
@@ -320,12 +328,11 @@ def read(
     *,
     on_error: Literal["raise", "skip"] = "raise",
     on_problem: Callable[[Problem], None] | None = None,
-    scope: Mapping[str, str] | None = None,
 ) -> Iterator[Draft]:
-    """Drafts of everything in a file or directory, with original times, speakers and ids.
+    """Drafts of everything in a file or directory, with original times, speakers and ids. For several users of one
+    memory, pass them through `Memory.own_ids`.
 
     Args:
-        scope: what the drafts will be added to: the same file, read for two users, gets different ids.
         on_error: "skip" leaves broken records out, and tells `on_problem` of each.
 
     Raises:
@@ -333,18 +340,16 @@ def read(
     """
     if on_error not in ("raise", "skip"):
         raise InvalidInput(f'on_error={on_error!r}; use "raise" (the default) or "skip"')
-    return _read(Path(path), sources(path), _refuse if on_error == "raise" else on_problem, scope)
+    return _read(Path(path), sources(path), _refuse if on_error == "raise" else on_problem)
 
 
 def _refuse(problem: Problem) -> None:
     raise InvalidInput(f"{problem}; mend it, or skip broken records (--skip-broken)")
 
 
-def _read(
-    root: Path, files: list[Path], report: Callable[[Problem], None] | None, scope: Mapping[str, str] | None
-) -> Iterator[Draft]:
+def _read(root: Path, files: list[Path], report: Callable[[Problem], None] | None) -> Iterator[Draft]:
     for file in files:
-        source = Source(file.relative_to(root).as_posix() if root.is_dir() else file.name, scope)
+        source = Source(file.relative_to(root).as_posix() if root.is_dir() else file.name)
         for found in _read_file(file, source):
             if isinstance(found, Draft):
                 yield found

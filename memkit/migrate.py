@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 from memkit import chats
 from memkit.ingest import MAX_TEXT, Draft, Problem, Source, check_metadata, check_text, given_id, moment
+from memkit.journal import MAX_WORDS
 from memkit.memory import Memory
+from memkit.writing import check_id
 from memkit_storage.errors import InvalidInput
 from memkit_storage.rows import SCOPE_FIELDS
 
@@ -53,18 +55,16 @@ def into(
     run_id: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Write what a reader found; scopes given here fill those that an item lacks. `progress` is told how many are done.
-
-    Raises:
-        IdConflict: an id is in use in another scope; batches before it are written.
+    """Write what a reader found; scopes given here fill those that an item lacks. An id that another scope has here
+    already stands behind the item's scope (see `Memory.own_ids`). `progress` is told how many are done.
     """
     added = known = 0
     broken: list[Problem] = []
     drafts = _drafts(found, broken)
     while batch := list(islice(drafts, BATCH)):
         begin = memory.stats().position
-        fresh = [draft for draft in batch if not _is_newer_here(memory, draft)]
-        items = memory.add_drafts(fresh, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        named = memory.own_ids(batch, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        items = memory.add_drafts([draft for draft in named if not _is_newer_here(memory, draft)])
         new = len({item.position for item in items if item.position >= begin})
         added, known = added + new, known + len(batch) - new
         if progress is not None:
@@ -95,6 +95,8 @@ def _read_one(make: Callable[[], Draft], name: str, place: str) -> Draft | Probl
         draft = make()
         check_text(draft.text)
         check_metadata(draft.metadata)
+        if draft.id is not None:
+            check_id(draft.id)
     except _MALFORMED as error:
         reason = str(error) if isinstance(error, InvalidInput) else f"it has an unexpected shape ({error!r:.120})"
         return Problem(name, place, reason)
@@ -208,7 +210,7 @@ def _langgraph_row(row: dict[str, Any], name: str) -> Draft | Problem:
         value = json.loads(row["value"])
         created = _time(row["created_at"], "created_at")
         return Draft(
-            "\n".join(_strings(value)) or json.dumps(value),
+            ("\n".join(_strings(value)) or json.dumps(value))[:MAX_WORDS],
             id=json.dumps([*namespace, row["key"]], ensure_ascii=False),
             metadata={"namespace": namespace, "key": row["key"], "value": value},
             occurred_at=created,

@@ -5,13 +5,14 @@ Every verb of a memory works through these few checks, so that none of them reac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Self
 
-from memkit.arguments import Where, check_scope
+from memkit.arguments import Where, check_scope, in_scope
 from memkit.fast.tier import FastTier
 from memkit.finder import Finder
+from memkit.ingest import Draft
 from memkit.vectors import FileVectors
 from memkit.writing import Writer
 from memkit_storage.errors import InvalidInput, ReadOnly
@@ -43,6 +44,22 @@ class View:
     def bound(self) -> dict[str, str]:
         """The scope that this view is bound to, by name; empty for the memory itself."""
         return dict(self._scope)
+
+    def own_ids(
+        self,
+        entries: Sequence[Draft],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> list[Draft]:
+        """Drafts with ids that another store made, ready for `add_drafts`: in their scope, and each under its id.
+
+        Where another scope of this file has that id, the draft's is the id behind its scope: `{"user_id": "ana"} id`.
+        So one source may be taken over for several scopes, each as often as you like: an id stays what it was.
+        """
+        scope = self._bound(user_id, agent_id, run_id)
+        return self._writer.own_ids([in_scope(entry, scope, self._scope) for entry in entries])
 
     def at(self, when: datetime | str) -> Self:
         """The memory as it was at a time: a read-only view of the versions that were recorded and current then.

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from memkit.arguments import behind
 from memkit.items import Item
 from memkit.memory import Memory
 from memkit_storage.errors import InvalidInput
-from memkit_storage.rows import SCOPE_FIELDS
 
 PAGE = 1000
 ANY_ITEM = {"position": {"gte": 0}}  # for verbs that want a `where`, so that nobody wipes a file by mistake
@@ -40,13 +40,13 @@ def named(memory: Memory, name: str) -> str:
 
     What a view holds under the bare name already (imported, or added by its id) keeps that.
     """
-    id_ = f"{_before(memory)}{name}"
+    id_ = behind(memory.bound, name) if memory.bound else name
     return name if id_ != name and _holds(memory, name) else id_
 
 
 def name_of(memory: Memory, id_: str) -> str:
     """The name that `named` made an id from."""
-    return id_.removeprefix(_before(memory))
+    return id_.removeprefix(behind(memory.bound, "")) if memory.bound else id_
 
 
 def _holds(memory: Memory, name: str) -> bool:
@@ -54,9 +54,3 @@ def _holds(memory: Memory, name: str) -> bool:
         return memory.get(name) is not None
     except InvalidInput:  # it is no id
         return False
-
-
-def _before(memory: Memory) -> str:
-    bound = memory.bound
-    scope = {name: bound[name] for name in SCOPE_FIELDS if name in bound}
-    return f"{json.dumps(scope, ensure_ascii=False)} " if scope else ""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from memkit.arguments import behind
 from memkit.fast.salience import Salience
 from memkit.ingest import Draft
 from memkit.items import MergeReport
@@ -22,6 +23,7 @@ from memkit_storage.store import Store, Transaction
 from memkit_storage.times import to_us
 
 Progress = Callable[[int, int], None]
+Scope = tuple[str | None, str | None, str | None]
 MAX_ID_BYTES = 8192
 
 
@@ -86,16 +88,27 @@ class Writer:
         vector = vectors[text] if text in vectors else self._vectors.documents([text])[0]
         return change.put(_new_row(entry, current, vector))
 
+    def own_ids(self, entries: Sequence[Draft]) -> list[Draft]:
+        """The same drafts; one whose id is another scope's, or has been before, gets that id behind its scope."""
+        self._store.refresh()
+        owners: dict[str, Scope] = {}
+        return [entry if entry.id is None else self._own_id(entry, check_id(entry.id), owners) for entry in entries]
+
+    def _own_id(self, entry: Draft, id_: str, owners: dict[str, Scope]) -> Draft:
+        scope, apart = _scope_of(entry), behind(_names_of(entry), id_)
+        first, second = (owners.get(one) or self._store.owner(one) for one in (id_, apart))
+        chosen = id_ if second is None and first in (None, scope) else apart
+        owners[chosen] = scope
+        return replace(entry, id=chosen)
+
     def _check_owner(self, entry: Draft, current: Row | None) -> None:
         """An id stays with the scope that used it first, also after a deletion: its history is that scope's."""
         if entry.id is None:
             return
         owner = current.scope if current is not None else self._store.owner(entry.id)
         if owner is not None and _scope_of(entry) != owner:
-            wanted = {n: v for n, v in zip(SCOPE_FIELDS, _scope_of(entry), strict=True) if v is not None}
-            raise IdConflict(
-                f"id {entry.id!r} is in use outside the scope {wanted or 'without names'}; choose another id"
-            )
+            wanted = _names_of(entry) or "without names"
+            raise IdConflict(f"id {entry.id!r} is in use outside the scope {wanted}; choose another id")
 
     def update(
         self,
@@ -197,8 +210,12 @@ def _searchable(entry: Draft) -> str:
     return searchable(entry.text, entry.metadata)
 
 
-def _scope_of(entry: Draft) -> tuple[str | None, str | None, str | None]:
+def _scope_of(entry: Draft) -> Scope:
     return entry.user_id, entry.agent_id, entry.run_id
+
+
+def _names_of(entry: Draft) -> dict[str, str]:
+    return {name: value for name, value in zip(SCOPE_FIELDS, _scope_of(entry), strict=True) if value is not None}
 
 
 def _same(entry: Draft, row: Row) -> bool:

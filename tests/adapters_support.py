@@ -103,7 +103,7 @@ class LangChainMiddleware(Door):
     async def keep(self, text):
         model = GenericFakeChatModel(messages=(AIMessage("Noted.") for _ in itertools.count()))
         memory = MemkitMiddleware(self.memory, scope=lambda context: {"user_id": context.user_id})
-        said = {"messages": [HumanMessage(text, id=f"{self.name} {text}")]}
+        said = {"messages": [HumanMessage(text, id=f"{self.name} {hash(text)}")]}
         await create_agent(model, middleware=[memory]).ainvoke(said, context=Who(self.name))
 
     async def kept(self):

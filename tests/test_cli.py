@@ -220,6 +220,19 @@ def test_one_file_can_be_imported_for_two_users(data):
     assert data("stats", "a.mem")["users"] == {"ana": 1, "bob": 1}
 
 
+def test_one_chat_with_ids_of_its_own_can_be_imported_for_two_users(data):
+    Path("chat.json").write_text(json.dumps({"id": "c", "messages": [{"role": "user", "content": "hi", "id": "m1"}]}))
+    for user in ("ana", "bob", "ana", "bob"):
+        data("add", "a.mem", "--from", "chat.json", "--user", user)
+    assert data("stats", "a.mem")["users"] == {"ana": 1, "bob": 1}
+
+
+def test_an_id_on_the_command_line_is_not_taken_from_another_user(run):
+    run("add", "a.mem", "tea", "--id", "1", "--user", "ana")
+    code, _, stderr = run("add", "a.mem", "tea", "--id", "1", "--user", "bob")
+    assert (code, "in use outside the scope" in stderr) == (2, True)
+
+
 def test_feedback_moves_what_helped_to_the_top(data, filled):
     others = [hit["id"] for hit in data("search", filled, "where does she live?", "--user", "ana")]
     data("feedback", filled, "where does she live?", "--used", others[-1], "--user", "ana")

@@ -208,6 +208,13 @@ def test_an_unknown_mode_names_the_known_ones(memory):
         memory.search("x", mode="magic")
 
 
+def test_a_query_is_text(memory):
+    memory.add("x")
+    for ask in (memory.search, memory.recall):
+        with pytest.raises(InvalidInput, match="half a character"):
+            ask("tea \ud83d")
+
+
 def test_a_query_without_known_words_or_signs_is_answered_by_meaning_alone(memory):
     memory.add("hello world")
     assert memory.search("zzz", mode="text") == []

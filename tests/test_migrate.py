@@ -14,9 +14,10 @@ from mem0_support import real_memory
 from typer.testing import CliRunner
 
 from memkit.cli import app
-from memkit.errors import IdConflict, InvalidInput
+from memkit.errors import InvalidInput
 from memkit.ingest import Draft, Problem
 from memkit.migrate import from_mem0, into, read
+from memkit_adapters.langgraph import MemkitStore
 
 CHATGPT = [
     {
@@ -223,6 +224,15 @@ def test_a_broken_value_is_named_and_the_rest_goes_in(graph, memory):
     assert (report.added, [problem.place for problem in report.broken]) == (301, ["users.ana.notes, k7"])
 
 
+def test_a_value_of_megabytes_goes_in_and_a_key_that_no_id_holds_is_named(graph, memory):
+    with SqliteStore.from_conn_string(str(graph)) as store:
+        store.put(("big",), "k", {"text": "red boat " * 200_000})
+        store.put(("big",), "k" * 9000, {"text": "tea"})
+    report = into(memory, read("langgraph-sqlite", graph))
+    assert (report.added, [problem.reason[:2] for problem in report.broken]) == (303, ["id"])
+    assert len(memory.get('["big", "k"]').metadata["value"]["text"]) == 1_800_000
+
+
 def test_another_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_bytes(b"no database, but long enough to be read as one" * 40)
     with pytest.raises(InvalidInput, match="cannot be read as langgraph-sqlite"):
@@ -338,10 +348,100 @@ def test_what_was_changed_or_deleted_here_stays_so(memory):
     assert memory.get("1") is None
 
 
-def test_an_id_of_another_scope_is_refused(memory):
-    into(memory, [draft("old", EARLY, user_id="ana")])
-    with pytest.raises(IdConflict):
-        into(memory, [draft("new", LATE, user_id="bo")])
+def test_equal_ids_of_two_scopes_in_one_source_stay_apart(memory):
+    notes = [draft(f"of {user}", EARLY, user_id=user) for user in ("ana", "bo", None)]
+    assert into(memory, notes).added == 3
+    assert into(memory, reversed(notes)) == (0, 3, [])
+    assert {(item.user_id, item.text) for item in memory.list().items} == {
+        ("ana", "of ana"),
+        ("bo", "of bo"),
+        (None, "of None"),
+    }
+
+
+def test_what_another_scope_erased_or_deleted_moves_nobodys_ids(memory):
+    for user in ("ana", "bo"):
+        into(memory, [draft("old", EARLY)], user_id=user)
+    before = [item.id for item in memory.list(user_id="bo").items]
+    memory.erase({"user_id": "ana"}, reason="she left")
+    assert into(memory, [draft("new", LATE)], user_id="bo").added == 1
+    assert [item.id for item in memory.list(user_id="bo").items] == before
+    memory.delete(before)
+    assert into(memory, [draft("new", LATE)], user_id="bo") == (0, 1, [])
+
+
+@pytest.fixture
+def memvid(tmp_path):
+    """An .mv2 file with a URI of its own and with one that every file has."""
+    sdk = pytest.importorskip("memvid_sdk", reason="its wheel is in the bench extra, for some Linux systems alone")
+    source = sdk.create(str(tmp_path / "a.mv2"))
+    source.put(text="I drink green tea.", title="Tea", uri="mv2://notes/1", timestamp=1714521600)
+    source.put(text="My sister is a vet.", title="Sister", timestamp=1714521700)
+    source.commit()
+    source.close()
+    return tmp_path / "a.mv2"
+
+
+@pytest.fixture
+def chatgpt(tmp_path):
+    (tmp_path / "chatgpt.json").write_text(json.dumps(CHATGPT))
+    return tmp_path / "chatgpt.json"
+
+
+@pytest.fixture
+def claude(tmp_path):
+    (tmp_path / "claude.json").write_text(json.dumps(CLAUDE))
+    return tmp_path / "claude.json"
+
+
+@pytest.fixture
+def dump(mem0, tmp_path):
+    """What Mem0 says of one user, for two agents."""
+    (tmp_path / "dump.json").write_text(json.dumps(mem0.get_all(filters={"user_id": "bo"}, top_k=100)))
+    return tmp_path / "dump.json"
+
+
+SOURCES = [
+    ("langgraph-sqlite", "graph", "user_id"),
+    ("memvid", "memvid", "user_id"),
+    ("chatgpt", "chatgpt", "user_id"),
+    ("claude", "claude", "user_id"),
+    ("mem0", "dump", "agent_id"),
+]
+
+
+@pytest.mark.parametrize(("kind", "source", "scope"), SOURCES)
+def test_one_source_goes_in_for_two_scopes_as_often_as_you_like(memory, request, kind, source, scope):
+    path = request.getfixturevalue(source)
+    reports = [into(memory, read(kind, path), **{scope: name}) for name in ("one", "two", "one", "two")]
+    count = reports[0].added
+    assert [report[:2] for report in reports] == [(count, 0), (count, 0), (0, count), (0, count)]
+    there = list(read(kind, path))
+    one, two = (memory.list(limit=1000, **{scope: name}).items for name in ("one", "two"))
+    assert [item.id for item in one] == [draft.id for draft in there]
+    assert [item.id.rpartition("} ")[2] for item in two] == [draft.id for draft in there]
+    for here in (one, two):
+        assert [(item.text, item.metadata) for item in here] == [(draft.text, draft.metadata) for draft in there]
+        assert [times(item, draft) for item, draft in zip(here, there, strict=True)] == [
+            times(one, one) for one in there
+        ]
+
+
+def times(one, wanted):
+    """Of a draft or an item, as far as another draft says them: chats do not say when they were recorded."""
+    names = ("occurred_at", "created_at", "updated_at")
+    return {name: getattr(one, name) for name in names if getattr(wanted, name) is not None}
+
+
+def test_langgraphs_store_finds_what_was_imported_for_each_of_two_users(memory, graph):
+    for user in ("ana", "bo"):
+        into(memory, read("langgraph-sqlite", graph), user_id=user)
+    for user in ("ana", "bo"):
+        store = MemkitStore(memory.scope(user_id=user))
+        assert store.get(("users", "ana", "notes"), "k7").value == {"text": "note 7", "n": 7}
+        store.put(("users", "ana", "notes"), "k7", {"text": user})
+        assert [one.value["text"] for one in store.search(("users",), filter={"text": user})] == [user]
+    assert memory.stats().items == 604
 
 
 def test_progress_counts_what_is_done(memory):

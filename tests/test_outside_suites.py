@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import shutil
@@ -46,7 +47,7 @@ def run(tmp_path):
     for name in SUITES:
         (place / name).mkdir(parents=True)
         (place / name / "swapped.py").touch()
-    for name in ("run.py", "listed.py", "suites.py"):
+    for name in ("run.py", "listed.py", "suites.py", "scenarios.py"):
         shutil.copy(HERE / "conformance" / name, place)
     package = f"{PACKAGE}=={version(PACKAGE)}"
     with (place / "suites.py").open("a") as file:
@@ -86,6 +87,31 @@ def test_only_what_goes_as_stated_passes(run):
 
 @pytest.mark.slow
 def test_without_an_index_the_suites_are_skipped_and_say_so(run):
-    code, said = run("as_stated", "another_number", index="nowhere")
+    code, said = run("as_stated", "another_number", "mcp", index="nowhere")
     assert code == 0
-    assert all(f"{name}: SKIPPED, no package index gives" in said for name in ("as_stated", "another_number"))
+    assert all(f"{name}: SKIPPED, no package index gives" in said for name in ("as_stated", "another_number", "mcp"))
+
+
+SAID = {"ping": "Test Results:\nPassed: 1/1, 0 failed, 0 warnings\n"}
+OTHERS = {
+    "a failure": {"ping": "Test Results:\nPassed: 0/1, 1 failed, 0 warnings\n"},
+    "a warning": {"ping": "Test Results:\nPassed: 1/1, 0 failed, 1 warnings\n"},
+    "another number": {"ping": "Test Results:\nPassed: 2/2, 0 failed, 0 warnings\n"},
+    "no result": {"ping": "Error: connect ECONNREFUSED"},
+}
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """What `scenarios.py` makes of one scenario with one check."""
+    monkeypatch.syspath_prepend(str(HERE / "conformance"))
+    scenarios = importlib.import_module("scenarios")
+    monkeypatch.setattr(scenarios, "CHECKS", {"ping": 1})
+    return lambda said: scenarios.judged("mcp", said)
+
+
+@pytest.mark.parametrize("said", OTHERS.values(), ids=OTHERS)
+def test_a_scenario_that_does_not_go_as_stated_fails_and_shows_what_was_said(judged, said):
+    good, line = judged(said)
+    assert (good, said["ping"] in line, "FAILED: mcp" in line) == (False, True, True)
+    assert judged(SAID)[0]

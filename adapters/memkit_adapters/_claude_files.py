@@ -21,8 +21,10 @@ def checked(path: str) -> str:
     """A path without detours.
 
     Raises:
-        ToolError: it is not in /memories, or leaves it.
+        ToolError: it is not in /memories, or leaves it, or is no text.
     """
+    if any("\ud800" <= char <= "\udfff" for char in path):
+        raise ToolError(f"Path {path!r} holds half a character (a lone surrogate)")
     if not _inside(path):
         raise ToolError(f"Path must start with /memories, got: {path}")
     direct = posixpath.normpath(path)

@@ -6,10 +6,12 @@ framework knows; it is never an argument that a model fills in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 from memkit import Item, Memory
+from memkit.errors import InvalidInput, MemkitError
 
 INSTRUCTIONS = (
     "You have a long-term memory. Search it before you answer what may depend on earlier conversations, and remember "
@@ -17,8 +19,30 @@ INSTRUCTIONS = (
 )
 
 
-def memory_functions(memory: Memory, *, read_only: bool = False) -> list[Callable[..., Any]]:
-    """The tools of a memory as plain functions, whose names, signatures and docstrings frameworks turn into schemas."""
+def view_for(memory: Memory, scope: Mapping[str, str | None]) -> Memory:
+    """The view of whom a run is for.
+
+    Raises:
+        InvalidInput: a name is None: as no name stands for everybody, it would open the memory of all.
+    """
+    unknown = [name for name, value in scope.items() if value is None]
+    if unknown:
+        raise InvalidInput(
+            f"scope gave {unknown[0]}=None, which would open everybody's memory; name who the run is for"
+        )
+    return memory.scope(**scope)
+
+
+def memory_functions(
+    memory: Memory, *, read_only: bool = False, refusal: Callable[[str], Exception] | None = None
+) -> list[Callable[..., Any]]:
+    """The tools of a memory as plain functions, whose names, signatures and docstrings frameworks turn into schemas.
+
+    Args:
+        read_only: search_memory alone.
+        refusal: makes the exception by which a model hears what was wrong, and may try again; None where it hears that
+            of any.
+    """
 
     def search_memory(query: str, limit: int = 5) -> list[dict[str, Any]]:
         """Search long-term memory for what was said, decided or noted earlier.
@@ -45,7 +69,21 @@ def memory_functions(memory: Memory, *, read_only: bool = False) -> list[Callabl
         """
         return memory.delete(id) == 1
 
-    return [search_memory] if read_only else [search_memory, remember, forget]
+    tools: list[Callable[..., Any]] = [search_memory] if read_only else [search_memory, remember, forget]
+    return tools if refusal is None else [refusing(tool, refusal) for tool in tools]
+
+
+def refusing(tool: Callable[..., Any], refusal: Callable[[str], Exception]) -> Callable[..., Any]:
+    """A tool that raises an exception of the framework, with the words of memkit, where memkit refuses something."""
+
+    @wraps(tool)
+    def call(*args: Any, **given: Any) -> Any:
+        try:
+            return tool(*args, **given)
+        except MemkitError as error:
+            raise refusal(str(error)) from error
+
+    return call
 
 
 def shown(item: Item) -> dict[str, Any]:

@@ -162,12 +162,16 @@ def spoken(messages: list[Any]) -> list[Draft]:
     """Messages with a role and words, those of the system left out. Who speaks becomes `actor_id`."""
     found = []
     for one in messages:
-        if not isinstance(one, Mapping) or one.get("role") is None or one.get("content") is None:
+        if not isinstance(one, Mapping) or one.get("role") is None or not _has_words(one.get("content")):
             logger.warning("skipping a message without role or content: %.80r", one)
         elif one["role"] != "system" and (draft := message(one)) is not None:
             labels = {"actor_id" if key == "name" else key: value for key, value in draft.metadata.items()}
             found.append(replace(draft, id=None, metadata=labels))
     return found
+
+
+def _has_words(content: Any) -> bool:
+    return content is not None and not (isinstance(content, str) and not content.strip())
 
 
 def procedure(said: list[Draft], llm: LLM | None, prompt: str | None) -> Draft:

@@ -15,20 +15,39 @@ from typing import Any
 from memkit import Memory
 from memkit.errors import InvalidFilter
 from memkit.views import everything
+from memkit_adapters._mem0_arguments import SCOPES, no_scope, scope_name
 
 Where = dict[str, Any]
 _FIELDS = {"data": "text", "memory": "text", "created_at": "created_at", "updated_at": "updated_at", "id": "id"}
-_SCOPES = ("user_id", "agent_id", "run_id")
 
 
-def translate(filters: Mapping[str, Any], memory: Memory) -> Where:
-    """A filter of Mem0 as `where`; `memory` is asked which items pass `icontains`, for which there is no operator.
+def translate(filters: Any, scope: Mapping[str, Any], memory: Memory) -> Where:
+    """A filter of Mem0, and scopes given beside it, as `where`.
+
+    Args:
+        memory: is asked which items pass `icontains`, for which there is no operator.
 
     Raises:
         InvalidFilter: an unknown operator, an empty OR or NOT, or a value of the wrong type; names it.
+        ValidationError: neither names a scope.
     """
+    if not isinstance(filters, Mapping | None):
+        raise _no_dict(filters)
+    wanted = {**(filters or {}), **{name: value for name, value in scope.items() if value is not None}}
+    if not any(wanted.get(name) for name in SCOPES):
+        raise no_scope("filters={'user_id': 'ana'}")
+    named = {name: wanted[name] for name in SCOPES if isinstance(wanted.get(name), str | int) and wanted[name] != "*"}
+    bound = {name: scope_name(value, name) for name, value in named.items()}
+    return _all({**wanted, **bound}, memory.scope(**bound))
+
+
+def _no_dict(filters: Any) -> InvalidFilter:
+    return InvalidFilter(f"filters={filters!r:.80} is no dict; pass one such as {{'user_id': 'ana'}}")
+
+
+def _all(filters: Any, memory: Memory) -> Where:
     if not isinstance(filters, Mapping):
-        raise InvalidFilter(f"filters={filters!r:.80} is no dict; pass one such as {{'user_id': 'ana'}}")
+        raise _no_dict(filters)
     return {"AND": [_part(key, value, memory) for key, value in filters.items()]}
 
 
@@ -37,7 +56,7 @@ def _part(key: str, value: Any, memory: Memory) -> Where:
         return _logic(key, value, memory)
     if key == "hash":
         raise InvalidFilter("hash is made from the text and is not stored; filter on data, which is the text")
-    name = key if key in _SCOPES else _FIELDS.get(key, f"metadata.{key}")
+    name = key if key in SCOPES else _FIELDS.get(key, f"metadata.{key}")
     if value == "*":
         return {name: {"exists": True}}
     if isinstance(value, list):
@@ -51,7 +70,7 @@ def _logic(key: str, value: Any, memory: Memory) -> Where:
     parts = [value] if key == "NOT" and isinstance(value, Mapping) else value
     if not isinstance(parts, list) or (not parts and key != "AND"):
         raise InvalidFilter(f"{key} takes a non-empty list of filters, got {value!r:.80}")
-    inner = [translate(part, memory) for part in parts]
+    inner = [_all(part, memory) for part in parts]
     return {"NOT": {"OR": inner}} if key == "NOT" else {key: inner}
 
 

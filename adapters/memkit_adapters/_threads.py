@@ -30,8 +30,8 @@ async def finished(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
     raise cancelled
 
 
-def awaited(method: Callable[Concatenate[S, P], T], on: Callable[[Any], S]) -> Awaited[P, T]:
-    """A method that runs another one, of what `on` makes of its own object, as `finished` does."""
+def awaited(method: Callable[Concatenate[S, P], T], on: Callable[[Any], S] = lambda itself: itself) -> Awaited[P, T]:
+    """A method that runs another one, of its own object or of what `on` makes of it, as `finished` does."""
 
     async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await finished(method, on(self), *args, **kwargs)

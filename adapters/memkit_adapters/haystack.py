@@ -7,7 +7,6 @@ embedder.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import RLock
@@ -24,6 +23,7 @@ try:
     from haystack import Document, component, default_from_dict, default_to_dict
     from haystack.core.errors import SerializationError
     from haystack.document_stores.errors import DuplicateDocumentError
+    from haystack.document_stores.in_memory import InMemoryDocumentStore
     from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_filter_policy
     from haystack.errors import FilterError
     from haystack.utils import deserialize_callable, serialize_callable
@@ -35,10 +35,6 @@ except ImportError as error:
 
 Filters = dict[str, Any]
 REST = "haystack"  # the metadata key of what a document carries beside content and meta
-
-
-def _itself(store: MemkitDocumentStore) -> MemkitDocumentStore:
-    return store
 
 
 class MemkitDocumentStore:
@@ -160,7 +156,7 @@ class MemkitDocumentStore:
         where = self._where(filters)
         return [self._document(hit, hit.score) for hit in self.memory.search(query, limit=top_k, where=where)]
 
-    # what is in the metadata
+    # what is in the metadata: Haystack's own store counts it
 
     def count_documents_by_filter(self, filters: Filters) -> int:
         """How many documents match."""
@@ -168,22 +164,15 @@ class MemkitDocumentStore:
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
         """How many values each field has among the documents that match."""
-        found = self.filter_documents(filters)
-        return {_field(name): len(_values(found, name)) for name in metadata_fields}
+        return self._copy(filters).count_unique_metadata_by_filter({}, metadata_fields)
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
         """The fields that occur, each with the type of its values: boolean, int, float or keyword."""
-        names = {bool: "boolean", int: "int", float: "float"}
-        pairs = [pair for document in self.filter_documents() for pair in document.meta.items()]
-        return {name: {"type": names.get(type(value), "keyword")} for name, value in pairs if value is not None}
+        return self._copy().get_metadata_fields_info()
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
         """The least and greatest value of a field; None of both where it has no values, or some without an order."""
-        values = _values(self.filter_documents(), metadata_field)
-        try:
-            return {"min": min(values, default=None), "max": max(values, default=None)}
-        except TypeError:
-            return {"min": None, "max": None}
+        return self._copy().get_metadata_field_min_max(metadata_field)
 
     def get_metadata_field_unique_values(
         self,
@@ -194,25 +183,28 @@ class MemkitDocumentStore:
         filters: Filters | None = None,
     ) -> tuple[list[Any], int]:
         """A page of a field's values, sorted as text, and how many there are; `search_term` is a part, in any case."""
-        values = _values(self.filter_documents(filters), metadata_field)
-        chosen = [value for value in values if (search_term or "").lower() in str(value).lower()]
-        return sorted(chosen, key=lambda value: (str(value), type(value).__name__))[from_ : from_ + size], len(chosen)
+        return self._copy(filters).get_metadata_field_unique_values(metadata_field, search_term, from_, size)
+
+    def _copy(self, filters: Filters | None = None) -> InMemoryDocumentStore:
+        copy = InMemoryDocumentStore(shared=False)
+        copy.storage.update({document.id: document for document in self.filter_documents(filters)})
+        return copy
 
     # the same, awaited
 
-    count_documents_async = awaited(count_documents, _itself)
-    filter_documents_async = awaited(filter_documents, _itself)
-    write_documents_async = awaited(write_documents, _itself)
-    delete_documents_async = awaited(delete_documents, _itself)
-    delete_all_documents_async = awaited(delete_all_documents, _itself)
-    delete_by_filter_async = awaited(delete_by_filter, _itself)
-    update_by_filter_async = awaited(update_by_filter, _itself)
-    search_async = awaited(search, _itself)
-    count_documents_by_filter_async = awaited(count_documents_by_filter, _itself)
-    count_unique_metadata_by_filter_async = awaited(count_unique_metadata_by_filter, _itself)
-    get_metadata_fields_info_async = awaited(get_metadata_fields_info, _itself)
-    get_metadata_field_min_max_async = awaited(get_metadata_field_min_max, _itself)
-    get_metadata_field_unique_values_async = awaited(get_metadata_field_unique_values, _itself)
+    count_documents_async = awaited(count_documents)
+    filter_documents_async = awaited(filter_documents)
+    write_documents_async = awaited(write_documents)
+    delete_documents_async = awaited(delete_documents)
+    delete_all_documents_async = awaited(delete_all_documents)
+    delete_by_filter_async = awaited(delete_by_filter)
+    update_by_filter_async = awaited(update_by_filter)
+    search_async = awaited(search)
+    count_documents_by_filter_async = awaited(count_documents_by_filter)
+    count_unique_metadata_by_filter_async = awaited(count_unique_metadata_by_filter)
+    get_metadata_fields_info_async = awaited(get_metadata_fields_info)
+    get_metadata_field_min_max_async = awaited(get_metadata_field_min_max)
+    get_metadata_field_unique_values_async = awaited(get_metadata_field_unique_values)
 
     # between documents and items
 
@@ -258,16 +250,6 @@ def _matches(condition: Mapping[str, Any], document: Document) -> bool:
         raise FilterError(f"document {document.id!r} holds a value that cannot be compared ({error})") from error
 
 
-def _field(name: str) -> str:
-    return name.removeprefix("meta.")
-
-
-def _values(documents: list[Document], name: str) -> list[Any]:
-    """The different values of a field; 1, 1.0, "1" and True are four."""
-    values = [document.meta.get(_field(name)) for document in documents]
-    return list({(type(v), json.dumps(v, sort_keys=True)): v for v in values if v is not None}.values())
-
-
 @component
 class MemkitRetriever:
     """Finds the documents of a `MemkitDocumentStore` that fit a query, by words and meaning together.
@@ -275,6 +257,8 @@ class MemkitRetriever:
     Args:
         filters: of Haystack; `filter_policy` says whether those given to `run` replace them or are merged with them.
         top_k: how many documents at most.
+
+    To load a saved pipeline, Haystack wants `Pipeline.loads(text, allowed_modules=["memkit_adapters.haystack"])`.
     """
 
     def __init__(
@@ -285,43 +269,21 @@ class MemkitRetriever:
         top_k: int = 10,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
     ) -> None:
-        self.document_store = document_store
-        self.filters = filters
-        self.top_k = top_k
-        self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
-
-    def to_dict(self) -> dict[str, Any]:
-        """The component as a dictionary, for saving a pipeline.
-
-        To load it again, Haystack wants `Pipeline.loads(text, allowed_modules=["memkit_adapters.haystack"])`.
-        """
-        return default_to_dict(
-            self,
-            document_store=self.document_store.to_dict(),
-            filters=self.filters,
-            top_k=self.top_k,
-            filter_policy=self.filter_policy.value,
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> MemkitRetriever:
-        """The component that `to_dict` described."""
-        given = dict(data["init_parameters"])
-        if isinstance(given["document_store"], dict):
-            given["document_store"] = MemkitDocumentStore.from_dict(given["document_store"])
-        retriever: MemkitRetriever = default_from_dict(cls, {**data, "init_parameters": given})
-        return retriever
+        self.document_store, self.filters, self.top_k = document_store, filters, top_k
+        self.filter_policy = FilterPolicy(filter_policy).value  # as it stands in a saved pipeline
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, filters: Filters | None = None, top_k: int | None = None) -> dict[str, list[Document]]:
         """Returns {"documents": the best, best first}."""
-        chosen = apply_filter_policy(self.filter_policy, self.filters, filters)
-        return {"documents": self.document_store.search(query, chosen, top_k or self.top_k)}
+        return {"documents": self.document_store.search(query, self._merged(filters), top_k or self.top_k)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self, query: str, filters: Filters | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """As `run`, without blocking the event loop."""
-        chosen = apply_filter_policy(self.filter_policy, self.filters, filters)
-        return {"documents": await self.document_store.search_async(query, chosen, top_k or self.top_k)}
+        found = await self.document_store.search_async(query, self._merged(filters), top_k or self.top_k)
+        return {"documents": found}
+
+    def _merged(self, filters: Filters | None) -> Filters | None:
+        return apply_filter_policy(FilterPolicy(self.filter_policy), self.filters, filters)

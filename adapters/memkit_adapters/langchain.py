@@ -19,7 +19,7 @@ try:
     from langchain_core.embeddings import Embeddings
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables.config import run_in_executor
-    from langchain_core.tools import BaseTool, StructuredTool
+    from langchain_core.tools import BaseTool, StructuredTool, ToolException
     from langchain_core.vectorstores import VectorStore
 except ImportError as error:
     raise missing("langchain", error) from error
@@ -28,13 +28,12 @@ Where = Mapping[str, Any]
 
 
 def memory_tools(memory: Memory, *, read_only: bool = False) -> list[BaseTool]:
-    """The tools search_memory, remember and forget on a memory or a view of it.
+    """The tools search_memory, remember and forget on a memory or a view of it; `read_only`: search_memory alone.
 
-    Args:
-        read_only: search_memory alone.
+    What memkit refuses, a model is told, and the agent goes on.
     """
-    functions = memory_functions(memory, read_only=read_only)
-    return [StructuredTool.from_function(function, parse_docstring=True) for function in functions]
+    functions = memory_functions(memory, read_only=read_only, refusal=ToolException)
+    return [StructuredTool.from_function(one, parse_docstring=True, handle_tool_error=True) for one in functions]
 
 
 class MemkitRetriever(BaseRetriever):
@@ -51,6 +50,8 @@ class MemkitRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
+        if not query.strip():
+            return []
         hits = self.memory.search(query, limit=self.k if k is None else k, where=self.where)
         return [_document(hit) for hit in hits]
 

@@ -1,7 +1,7 @@
 """memkit in LangGraph: a `BaseStore`, for `compile(store=...)`, `create_agent(store=...)`, deepagents and langmem.
 
 An item of the store is an item of the memory: its namespace, key and value stand in the metadata, so that every other
-verb finds it, too. Of several indexed fields each is an item of its own that says `of` which it is (`distinct="of"`).
+verb finds it, too. Of several indexed fields each has a vector of its own (`memkit.multivector`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from memkit import Hit, Memory
 from memkit import Item as Remembered
+from memkit import Memory
 from memkit.errors import InvalidInput
 from memkit.ingest import Draft, check_metadata
-from memkit.views import everything, named
+from memkit.journal import MAX_WORDS
+from memkit.multivector import WHOLE, ids, in_parts, nearest, replace
+from memkit.views import everything, named, own_id
 from memkit_adapters._guard import missing
 from memkit_adapters._langgraph_filters import matches, selected
+from memkit_adapters._threads import finished
 
 try:
     from langgraph.store.base import (
@@ -45,6 +49,8 @@ except ImportError as error:
 
 Address = tuple[tuple[str, ...], str]
 EVERYTHING: IndexConfig = {"fields": ["$"]}
+LONGEST = 8000  # bytes of an id, which leaves room for the numbers of its parts
+KEPT = {"namespace": {"exists": True}, "key": {"exists": True}}  # other items of the memory are none of the store's
 
 
 class MemkitStore(BaseStore):
@@ -81,8 +87,8 @@ class MemkitStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Answer what is asked, then write what is put: of several puts of one key, the last.
 
-        What is put is one transaction. What is deleted is another, after it, as a memory writes and ends items by
-        separate calls: a crash between them loses no put, and leaves what was to be deleted.
+        What is put is one transaction. What is deleted is another, after it: a crash between them loses no put, and
+        leaves what was to be deleted.
         """
         asked = list(ops)
         for op in asked:
@@ -95,8 +101,8 @@ class MemkitStore(BaseStore):
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """As `batch`, in a thread."""
-        return await asyncio.to_thread(self.batch, list(ops))
+        """As `batch`, in a thread; when the caller is cancelled, the work is done before that is passed on."""
+        return await finished(self.batch, list(ops))
 
     def _answer(self, op: Op) -> Result:
         if isinstance(op, GetOp):
@@ -119,32 +125,17 @@ class MemkitStore(BaseStore):
     def _search(self, op: SearchOp) -> list[SearchItem]:
         wanted = op.offset + op.limit
         ranked = bool(op.query and op.query.strip()) and self.index_config is not None
-        scored = dict(self._ranked(op, wanted)) if ranked else {}
-        chosen = [item for item in self.memory.get_many(list(scored)) if item is not None]
+        where = {**KEPT, **_within(op), "indexed": {"ne": False}}
+        passes = partial(self._passes, op)
+        best = nearest(self.memory, op.query or "", limit=wanted, where=where, passes=passes) if ranked else []
+        chosen = [item for item, _ in best]
         if len(chosen) < wanted:
             rest = (item for item in self._items(_within(op)) if not (ranked and _indexed(item)))
-            unranked = [item for item in rest if self._passes(op, item)]
-            chosen += sorted(unranked, key=lambda item: item.updated_at, reverse=True)
+            chosen += sorted(filter(passes, rest), key=lambda item: item.updated_at, reverse=True)
         chosen = chosen[op.offset : wanted]
         self._refresh(chosen, op.refresh_ttl)
-        return [SearchItem(**_shown(item), score=scored.get(item.id)) for item in chosen]
-
-    def _ranked(self, op: SearchOp, wanted: int) -> Iterator[tuple[str, float]]:
-        """Ids and cosines of the items that fit best, each by its best field."""
-        limit, found = wanted, list[tuple[str, float]]()
-        where = {**_within(op), "indexed": {"ne": False}}
-        while len(found) < wanted:
-            hits = self.memory.search(op.query or "", limit=limit, mode="vector", where=where, distinct="of")
-            mains = self.memory.get_many([_main(hit) for hit in hits])
-            pairs = zip(hits, mains, strict=True)
-            found = [(main.id, hit.signals["meaning"]) for hit, main in pairs if main and self._current(op, hit, main)]
-            if len(hits) < limit:
-                break
-            limit *= 4
-        yield from found[:wanted]
-
-    def _current(self, op: SearchOp, hit: Hit, main: Remembered) -> bool:
-        return hit.metadata.get("part", 0) <= main.metadata.get("parts", 0) and self._passes(op, main)
+        scores = {item.id: cosine for item, cosine in best}
+        return [SearchItem(**_shown(item), score=scores.get(item.id)) for item in chosen]
 
     def _passes(self, op: SearchOp, item: Remembered) -> bool:
         namespace, _ = _address(item)
@@ -152,38 +143,28 @@ class MemkitStore(BaseStore):
         return inside and not _expired(item) and matches(_value(item), op.filter or {})
 
     def _items(self, where: dict[str, Any]) -> Iterator[Remembered]:
-        """The items of the store, without the parts of their fields."""
-        kept = {"key": {"exists": True}, "part": {"exists": False}}
-        return (item for item in everything(self.memory, {**where, **kept}) if not _expired(item))
+        """The items of the store that match."""
+        found = everything(self.memory, {**KEPT, **WHOLE, **where})
+        return (item for item in found if not _expired(item))
 
     # writing
 
-    def _write(self, puts: Sequence[PutOp]) -> None:
-        names = [self._id(op) for op in puts]
-        before = self.memory.get_many(names)
-        drafts = [draft for op in puts if op.value is not None for draft in self._drafts(op)]
-        self.memory.add_drafts(drafts)
-        written = {draft.id for draft in drafts}
-        known = [part for item in before if item is not None for part in _parts(item)]
-        if ended := [id_ for id_ in known if id_ not in written]:  # also fields that are indexed no more
-            self.memory.delete(ended)
+    def _write(self, puts: list[PutOp]) -> None:
+        values = [(op, dict(op.value)) for op in puts if op.value is not None]
+        drafts = [draft for op, value in values for draft in self._drafts(op, value)]
+        replace(self.memory, [self._id(op) for op in puts], drafts)
 
-    def _drafts(self, op: PutOp) -> Iterator[Draft]:
-        id_, value = self._id(op), dict(op.value or {})
-        texts = list(self._texts(op, value)) or [json.dumps(value, ensure_ascii=False)]
-        hidden = {} if self._is_indexed(op) else {"indexed": False}
-        about = {"namespace": list(op.namespace), "key": op.key, "of": id_, "parts": len(texts) - 1, **hidden}
-        metadata = {**about, **_kept(value), **_lifetime(op.ttl)}
-        yield Draft(texts[0], id=id_, metadata=metadata)
-        for part, text in enumerate(texts[1:], 1):  # whatever filter ends or erases the item must reach its parts
-            yield Draft(text, id=f"{id_}#{part}", metadata={**metadata, "part": part})
+    def _drafts(self, op: PutOp, value: dict[str, Any]) -> list[Draft]:
+        indexed = list(self._texts(op, value))
+        first, *more = [text[:MAX_WORDS] for text in indexed or [json.dumps(value, ensure_ascii=False)]]
+        about = {"namespace": list(op.namespace), "key": op.key, **({} if indexed else {"indexed": False})}
+        return in_parts(Draft(first, id=self._id(op), metadata={**about, **_kept(value), **_lifetime(op.ttl)}), more)
 
     def _id(self, op: GetOp | PutOp) -> str:
-        """One string for a namespace and a key, whatever characters they have."""
-        return named(self.memory, json.dumps([*op.namespace, op.key], ensure_ascii=False))
-
-    def _is_indexed(self, op: PutOp) -> bool:
-        return self.index_config is not None and op.index is not False and any(self._texts(op, dict(op.value or {})))
+        """One string for a namespace and a key, whatever characters they have; a hash where that would be too long."""
+        id_ = named(self.memory, json.dumps([*op.namespace, op.key], ensure_ascii=False))
+        is_long = len(id_.encode("utf-8", "surrogatepass")) > LONGEST
+        return own_id(self.memory, *op.namespace, op.key) if is_long else id_
 
     def _texts(self, op: PutOp, value: dict[str, Any]) -> Iterator[str]:
         """What is indexed of a value, each to be found by itself."""
@@ -205,9 +186,8 @@ class MemkitStore(BaseStore):
     def sweep_ttl(self) -> int:
         """Delete what has expired; it is not found any more in any case. Returns how many items."""
         with self._lock:
-            gone = list(everything(self.memory, {"expires": {"lte": time.time()}, "part": {"exists": False}}))
-            if gone:
-                self.memory.delete([id_ for item in gone for id_ in _parts(item)])
+            gone = list(everything(self.memory, {"expires": {"lte": time.time()}, **WHOLE}))
+            self.memory.delete([id_ for item in gone for id_ in ids(item)])
         return len(gone)
 
 
@@ -230,20 +210,12 @@ class AsyncMemkitStore(AsyncBatchedBaseStore):
         return await asyncio.to_thread(self.store.sweep_ttl)
 
 
-def _main(hit: Hit) -> str:
-    return str(hit.metadata.get("of") or hit.id)
-
-
 def _address(item: Remembered) -> Address:
     return tuple(item.metadata["namespace"]), str(item.metadata["key"])
 
 
 def _indexed(item: Remembered) -> bool:
     return item.metadata.get("indexed") is not False
-
-
-def _parts(item: Remembered) -> list[str]:
-    return [item.id, *(f"{item.id}#{part}" for part in range(1, item.metadata.get("parts", 0) + 1))]
 
 
 def _within(op: SearchOp) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from memkit import Memory
-from memkit.ingest import Draft
+from memkit.ingest import Draft, fitted
 from memkit.packing import estimate_tokens
 from memkit.views import everything
 from memkit_adapters._guard import missing
@@ -40,8 +40,8 @@ class MemkitMemoryBlock(BaseMemoryBlock[str]):
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **block_kwargs: Any) -> str:
         """What memory holds on the last thing that a user said; "" when nothing bears on it."""
-        said = [message.content for message in messages or [] if message.role == "user" and _words(message)]
-        self._query = said[-1] or "" if said else ""
+        said = [words for message in messages or [] if message.role == "user" and (words := _words(message))]
+        self._query = said[-1] if said else ""
         return await asyncio.to_thread(self._recalled, self._query, self.max_tokens)
 
     async def _aput(self, messages: list[ChatMessage]) -> None:
@@ -78,7 +78,7 @@ class MemkitMemoryBlock(BaseMemoryBlock[str]):
 
 
 def _words(message: ChatMessage) -> str:
-    return (message.content or "").strip()
+    return fitted((message.content or "").strip())
 
 
 def _same(one: Any) -> tuple[Any, ...]:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import wraps
+from functools import partial
 from typing import Any
 
-from memkit import Item, Memory, __version__
-from memkit.errors import InvalidInput, ItemNotFound, MemkitError
-from memkit_adapters._common import INSTRUCTIONS, shown
+from memkit import Memory, __version__
+from memkit.errors import InvalidInput, ItemNotFound
+from memkit_adapters._common import INSTRUCTIONS, refusing, shown
 from memkit_adapters._guard import missing
 
 try:
+    from mcp import MCPError
     from mcp.server import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
-    from mcp.types import ToolAnnotations
+    from mcp.types import INVALID_PARAMS, ToolAnnotations
 except ImportError as error:
     raise missing("mcp", error) from error
 
@@ -38,24 +39,11 @@ def memory_server(memory: Memory, *, read_only: bool = False) -> MCPServer:
     """
     server = MCPServer("memkit", title="memkit", version=__version__, instructions=INSTRUCTIONS)
     for tool in _reading(memory):
-        server.tool(annotations=READS)(_said(tool))
+        server.tool(annotations=READS)(refusing(tool, ToolError))
     for tool, hints in [] if read_only else _writing(memory):
-        server.tool(annotations=hints)(_said(tool))
+        server.tool(annotations=hints)(refusing(tool, ToolError))
     _resources(server, memory)
     return server
-
-
-def _said(tool: Tool) -> Tool:
-    """A tool whose refusals reach the model in memkit's words: what was wrong, and what to do next."""
-
-    @wraps(tool)
-    def call(*args: Any, **given: Any) -> Any:
-        try:
-            return tool(*args, **given)
-        except MemkitError as refusal:
-            raise ToolError(str(refusal)) from refusal
-
-    return call
 
 
 def serve(
@@ -99,7 +87,7 @@ def _reading(memory: Memory) -> list[Tool]:
 
     def get_memory(id: str) -> dict[str, Any]:
         """One memory, whole, with its metadata."""
-        return _whole(_there(memory, id))
+        return _whole(memory, id)
 
     def list_memories(limit: int = 20, cursor: str | None = None) -> dict[str, Any]:
         """Memories in the order in which they were recorded, a page at a time; pass `cursor` on for the next one."""
@@ -141,23 +129,21 @@ def _resources(server: MCPServer, memory: Memory) -> None:
         """The memory in numbers."""
         return memory.stats().model_dump_json(include={"items", "versions", "deletions", "embedder"})
 
-    @server.resource("memkit://items/{id}", mime_type="application/json")
     def item(id: str) -> str:
         """One memory, whole."""
-        return json.dumps(_whole(_there(memory, id)), ensure_ascii=False)
+        return json.dumps(_whole(memory, id), ensure_ascii=False)
 
-    @server.prompt()
     def recall(question: str) -> str:
         """Answer a question from what is remembered."""
         return f"What is remembered:\n{memory.recall(question).text}\n\nQuestion: {question}"
 
+    refusal = partial(MCPError, INVALID_PARAMS)
+    server.resource("memkit://items/{id}", mime_type="application/json")(refusing(item, refusal))
+    server.prompt()(refusing(recall, refusal))
 
-def _there(memory: Memory, id: str) -> Item:
+
+def _whole(memory: Memory, id: str) -> dict[str, Any]:
     found = memory.get(id)
     if found is None:
         raise ItemNotFound(f"no memory {id!r} here; search_memories and list_memories name those that there are")
-    return found
-
-
-def _whole(item: Item) -> dict[str, Any]:
-    return item.model_dump(mode="json", exclude_none=True)
+    return found.model_dump(mode="json", exclude_none=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from itertools import islice
 from operator import attrgetter
@@ -23,8 +23,8 @@ from threading import RLock
 from typing import Any, Self
 
 import memkit
-from memkit import Item
-from memkit.errors import InvalidFilter, InvalidInput
+from memkit import Change, Item
+from memkit.errors import InvalidInput
 from memkit.ingest import Draft, check_metadata
 from memkit.views import ANY_ITEM, everything
 from memkit_adapters._mem0_arguments import (
@@ -37,9 +37,7 @@ from memkit_adapters._mem0_arguments import (
     check_threshold,
     completed,
     file_of,
-    no_scope,
     procedure,
-    scope_name,
     some_scope,
     spoken,
     to_day,
@@ -51,13 +49,6 @@ from memkit_adapters._threads import awaited
 
 Found = dict[str, list[dict[str, Any]]]
 PROMOTED = ("actor_id", "role", "attributed_to", "expiration_date")  # in metadata here, beside it in Mem0's dicts
-
-
-class _Unset:
-    """The default of arguments for which None means something."""
-
-
-_UNSET = _Unset()
 
 
 class Memory:
@@ -152,7 +143,7 @@ class Memory:
         memory_id: str,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        expiration_date: Any = _UNSET,
+        expiration_date: Any = ...,
         data: str | None = None,
     ) -> dict[str, str]:
         """Change the text, merge `metadata` into what is there, or set (None: clear) the day of expiry.
@@ -160,12 +151,12 @@ class Memory:
         `data` is `text`, as Mem0 1.x called it. Raises MemoryNotFound, a ValueError; InvalidInput without a change.
         """
         text = data if text is None else text
-        if text is None and metadata is None and expiration_date is _UNSET:
+        if text is None and metadata is None and expiration_date is ...:
             raise InvalidInput("At least one of text, metadata, or expiration_date must be provided.")
         with self._lock:
             there = self._there(memory_id)
             merged = {**there.metadata, **without_identity(metadata or {})}
-            if expiration_date is not _UNSET:
+            if expiration_date is not ...:
                 merged.pop("expiration_date", None)
                 merged |= {} if expiration_date is None else {"expiration_date": to_day(expiration_date)}
             self.memory.update(memory_id, text, merged)
@@ -213,9 +204,7 @@ class Memory:
         Raises:
             ValidationError, InvalidFilter: no scope, or an operator that there is not; both are ValueErrors.
         """
-        old = _is_old_call(limit, user_id, agent_id, run_id)
-        at_most = check_count(_first(limit, top_k, 100 if old else 20))
-        where = self._where(filters, user_id, agent_id, run_id, show_expired)
+        _, at_most, where = self._asked(filters, (user_id, agent_id, run_id), top_k, limit, show_expired)
         return {"results": [_shown(item) for item in islice(everything(self.memory, where), at_most)]}
 
     def search(
@@ -245,10 +234,8 @@ class Memory:
             InvalidInput, ValidationError, InvalidFilter: an empty query, no scope, an operator that there is not, a
             threshold or top_k out of range; all are ValueErrors.
         """
-        old = _is_old_call(limit, user_id, agent_id, run_id)
-        least = check_threshold(_first(threshold, 0 if old else 0.1))
-        at_most = check_count(_first(limit, top_k, 100 if old else 20))
-        where = self._where(filters, user_id, agent_id, run_id, show_expired)
+        old, at_most, where = self._asked(filters, (user_id, agent_id, run_id), top_k, limit, show_expired)
+        least = check_threshold((0 if old else 0.1) if threshold is None else threshold)
         if not isinstance(query, str) or not query.strip():
             raise InvalidInput(f"query={query!r:.60}: cannot be empty; ask with some words")
         if not at_most:
@@ -264,26 +251,9 @@ class Memory:
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """Every change of a memory, oldest first, also of one that is gone."""
-        changes: list[dict[str, Any]] = []
-        before: Item | None = None
-        for change in self.memory.history(memory_id):
-            about = change.item or before
-            changes.append(
-                {
-                    "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{memory_id}@{change.position}")),
-                    "memory_id": memory_id,
-                    "old_memory": None if before is None else before.text,
-                    "new_memory": None if change.item is None else change.item.text,
-                    "event": {"added": "ADD", "updated": "UPDATE", "deleted": "DELETE"}[change.kind],
-                    "created_at": None if about is None else about.created_at.isoformat(),
-                    "updated_at": change.at.isoformat(),
-                    "is_deleted": change.kind == "deleted",
-                    "actor_id": None if about is None else about.metadata.get("actor_id"),
-                    "role": None if about is None else about.metadata.get("role"),
-                }
-            )
-            before = change.item
-        return changes
+        changes = self.memory.history(memory_id)
+        before = [None, *(change.item for change in changes)]
+        return [_changed(change, item, memory_id) for change, item in zip(changes, before, strict=False)]
 
     def close(self) -> None:
         """Close the file."""
@@ -301,27 +271,15 @@ class Memory:
             raise MemoryNotFound(f"Memory with id {memory_id!r} not found; get_all() lists what there is")
         return item
 
-    def _where(
-        self,
-        filters: Mapping[str, Any] | None,
-        user_id: str | None,
-        agent_id: str | None,
-        run_id: str | None,
-        show_expired: bool,
-    ) -> dict[str, Any]:
-        named = dict(zip(SCOPES, (user_id, agent_id, run_id), strict=True))
-        if not isinstance(filters, Mapping | None):
-            raise InvalidFilter(f"filters={filters!r:.80} is no dict; pass one such as {{'user_id': 'ana'}}")
-        wanted = {**(filters or {}), **{name: value for name, value in named.items() if value is not None}}
-        for name in SCOPES:
-            if isinstance(wanted.get(name), str | int) and wanted[name] != "*":
-                wanted[name] = scope_name(wanted[name], name)
-        if not any(wanted.get(name) for name in SCOPES):
-            raise no_scope("filters={'user_id': 'ana'}")
-        bound = {name: wanted[name] for name in SCOPES if isinstance(wanted.get(name), str) and wanted[name] != "*"}
-        where = translate(wanted, self.memory.scope(**bound))
+    def _asked(
+        self, filters: Any, named: Sequence[Any], top_k: int | None, limit: int | None, show_expired: bool
+    ) -> tuple[bool, int, dict[str, Any]]:
+        """Whether a call is one of Mem0 1.x, which has other defaults; how many it wants at most; and of which."""
+        old = any(argument is not None for argument in (limit, *named))
+        at_most = check_count(next(count for count in (limit, top_k, 100 if old else 20) if count is not None))
+        where = translate(filters, dict(zip(SCOPES, named, strict=True)), self.memory)
         today = datetime.now(UTC).date().isoformat()
-        return where if show_expired else {**where, "NOT": {"metadata.expiration_date": {"lt": today}}}
+        return old, at_most, where if show_expired else {**where, "NOT": {"metadata.expiration_date": {"lt": today}}}
 
 
 _SYNC = attrgetter("sync")
@@ -362,20 +320,28 @@ class AsyncMemory:
         await asyncio.to_thread(self.close)
 
 
-def _is_old_call(*arguments: object) -> bool:
-    """Whether it is a call of Mem0 1.x, which has other defaults."""
-    return any(argument is not None for argument in arguments)
-
-
-def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
-
-
 def _added(item: Item) -> dict[str, Any]:
     shown: dict[str, Any] = {"id": item.id, "memory": item.text, "event": "ADD"}
     if "role" in item.metadata:
         shown |= {"actor_id": item.metadata.get("actor_id"), "role": item.metadata["role"]}
     return shown
+
+
+def _changed(change: Change, before: Item | None, memory_id: str) -> dict[str, Any]:
+    """A change as Mem0 shows it."""
+    about = change.item or before
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{memory_id}@{change.position}")),
+        "memory_id": memory_id,
+        "old_memory": before and before.text,
+        "new_memory": change.item and change.item.text,
+        "event": {"added": "ADD", "updated": "UPDATE", "deleted": "DELETE"}[change.kind],
+        "created_at": about and about.created_at.isoformat(),
+        "updated_at": change.at.isoformat(),
+        "is_deleted": change.kind == "deleted",
+        "actor_id": about and about.metadata.get("actor_id"),
+        "role": about and about.metadata.get("role"),
+    }
 
 
 def _shown(item: Item) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from memkit import Memory
+from memkit.ingest import fitted
 from memkit.journal import Journal
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
@@ -107,5 +108,5 @@ def _asked(items: list[TResponseInputItem]) -> str:
     said = [item.get("content") for item in items if item.get("role") == "user"]
     content = said[-1] if said else None
     if isinstance(content, list):
-        return "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text")).strip()
-    return content.strip() if isinstance(content, str) else ""
+        content = "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text"))
+    return fitted(content.strip()) if isinstance(content, str) else ""

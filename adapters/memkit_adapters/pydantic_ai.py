@@ -10,11 +10,12 @@ from typing import Any
 from pydantic_core import to_json
 
 from memkit import Memory, Recall
-from memkit_adapters._common import INSTRUCTIONS, memory_functions
+from memkit.ingest import fitted
+from memkit_adapters._common import INSTRUCTIONS, memory_functions, view_for
 from memkit_adapters._guard import missing
 
 try:
-    from pydantic_ai import FunctionToolset, RunContext
+    from pydantic_ai import FunctionToolset, ModelRetry, RunContext
     from pydantic_ai.capabilities import AbstractCapability
     from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
     from pydantic_ai.models import ModelRequestContext
@@ -22,7 +23,7 @@ try:
 except ImportError as error:
     raise missing("pydantic-ai", error) from error
 
-Scope = Callable[[RunContext[Any]], Mapping[str, str]]
+Scope = Callable[[RunContext[Any]], Mapping[str, str | None]]
 
 
 def memory_toolset(memory: Memory, *, read_only: bool = False) -> FunctionToolset[Any]:
@@ -31,7 +32,8 @@ def memory_toolset(memory: Memory, *, read_only: bool = False) -> FunctionToolse
     Args:
         read_only: search_memory alone.
     """
-    return FunctionToolset(memory_functions(memory, read_only=read_only), id="memkit", instructions=INSTRUCTIONS)
+    functions = memory_functions(memory, read_only=read_only, refusal=ModelRetry)
+    return FunctionToolset(functions, id="memkit", instructions=INSTRUCTIONS)
 
 
 @dataclass
@@ -45,7 +47,7 @@ class MemkitMemory(AbstractCapability[Any]):
     Args:
         memory: a memory, or a view of it.
         scope: who a run is for, from its context, when one agent serves many:
-            `lambda ctx: {"user_id": ctx.deps.user_id}`.
+            `lambda ctx: {"user_id": ctx.deps.user_id}`; None is refused.
         max_tokens: budget of what is recalled.
         tools: whether the model gets the memory's tools besides.
         read_only: recall alone; nothing is remembered or learned, and the one tool is search_memory.
@@ -60,8 +62,8 @@ class MemkitMemory(AbstractCapability[Any]):
 
     async def for_run(self, ctx: RunContext[Any]) -> AbstractCapability[Any]:
         """One copy for each run, bound to whom it is for."""
-        scope: dict[str, Any] = {} if self.scope is None else dict(self.scope(ctx))
-        return replace(self, memory=self.memory.scope(**scope), scope=None)
+        memory = self.memory if self.scope is None else view_for(self.memory, self.scope(ctx))
+        return replace(self, memory=memory, scope=None)
 
     def get_toolset(self) -> FunctionToolset[Any] | None:
         """The tools, on the memory of the run."""
@@ -84,7 +86,7 @@ class MemkitMemory(AbstractCapability[Any]):
         """Remember what was said, and learn from what the answer used."""
         if not self.read_only:
             answer = result.output if isinstance(result.output, str) else to_json(result.output, fallback=str).decode()
-            await asyncio.to_thread(self._keep, _words(ctx.prompt), answer)
+            await asyncio.to_thread(self._keep, _words(ctx.prompt), fitted(answer))
         return result
 
     def _keep(self, prompt: str, answer: str) -> None:
@@ -97,7 +99,7 @@ class MemkitMemory(AbstractCapability[Any]):
 def _words(prompt: Any) -> str:
     """The text of a prompt, which may be text, text with pictures, or nothing."""
     parts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    return "\n".join(part for part in parts if isinstance(part, str) and part.strip())
+    return fitted("\n".join(part for part in parts if isinstance(part, str) and part.strip()))
 
 
 def _with_recall(messages: list[ModelMessage], text: str) -> list[ModelMessage]:

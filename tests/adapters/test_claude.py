@@ -128,6 +128,11 @@ def test_a_path_outside_is_refused(tool, path):
         run(tool, "create", path=path, file_text="x")
 
 
+def test_a_path_that_is_no_text_is_refused(tool):
+    with pytest.raises(ToolError, match="half a character"):
+        run(tool, "create", path="/memories/\ud800", file_text="x")
+
+
 def test_a_path_with_detours_is_the_direct_one(tool):
     run(tool, "create", path="/memories/d/../a.txt", file_text="x")
     assert tool.documents.list() == [A]

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from adapters_support import DOORS
+from adapters_support import DOORS, ClaudeAgent, LangChainMiddleware, LlamaIndex, OpenAIAgents, PydanticAI
 from support import embed
 
 ODD = ["a.b/c", "ana@example.org", "Ünïcødé☕日本", "k" * 1000, '"quoted"\\#1', "*%_[]?;--"]
@@ -71,6 +71,14 @@ async def test_an_exception_leaves_the_file_as_it_was(door, open_memory):
     assert await door(again, "n").kept() == ["first"]
     await door(again, "n").keep("third")
     assert sorted(await door(again, "n").kept()) == ["first", "third"]
+
+
+@pytest.mark.parametrize("door", [LangChainMiddleware, OpenAIAgents, ClaudeAgent, PydanticAI, LlamaIndex])
+@pytest.mark.parametrize("text", ["w" * 1_100_000, "half a character \ud83d"], ids=["long", "half"])
+async def test_words_that_no_item_holds_stop_nobodys_run(door, memory, text):
+    await door(memory, "n").keep(text)
+    (kept,) = await door(memory, "n").kept()
+    assert kept[:16] == text[:16]
 
 
 @every_adapter

@@ -80,6 +80,8 @@ async def test_the_retriever_filters_and_can_be_awaited(memory):
     memory.add("red cat", metadata={"kind": "b"})
     retriever = MemkitRetriever(memory=memory, k=5, where={"kind": "a"})
     assert {d.page_content for d in await retriever.ainvoke("red")} == {"red boat", "red dog"}
+    assert len(await retriever.ainvoke("red", k=1)) == 1
+    assert retriever.invoke(" ") == []  # as the vector store's retriever does
 
 
 def test_tools_remember_search_and_forget(memory):
@@ -89,6 +91,17 @@ def test_tools_remember_search_and_forget(memory):
     assert forget.invoke({"id": kept["id"]}) is True
     assert forget.invoke({"id": kept["id"]}) is False
     assert [tool.name for tool in memory_tools(memory, read_only=True)] == ["search_memory"]
+
+
+def test_a_model_is_told_what_its_call_of_a_tool_lacks_and_goes_on(memory):
+    calls = [
+        {"name": name, "args": {field: " "}, "id": name}
+        for name, field in (("search_memory", "query"), ("remember", "text"))
+    ]
+    model = Scripted(messages=iter([AIMessage("", tool_calls=calls), AIMessage("Sorry.")]), sent=[])
+    said = create_agent(model, memory_tools(memory)).invoke({"messages": [HumanMessage("go")]})["messages"]
+    assert said[-1].text == "Sorry."
+    assert ["ask with some words" in said[2].text, "is empty" in said[3].text] == [True, True]
 
 
 # the middleware
@@ -150,6 +163,14 @@ def test_two_users_of_one_agent_never_mix(memory):
     turn(runner, "what am I allergic to?", context=Who("ana"))
     assert ["peanuts" in messages[0].text for messages in model.sent] == [False, False, True]
     assert memory.stats().users == {"ana": 4, "bo": 2}
+
+
+def test_a_run_for_nobody_is_not_one_for_everybody(memory):
+    memory.add("I am allergic to peanuts.", user_id="ana")
+    runner, model = agent(memory, "Peanuts.", scope=lambda context: {"user_id": context.user_id})
+    with pytest.raises(InvalidInput, match="user_id=None"):
+        turn(runner, "what am I allergic to?", context=Who(None))
+    assert model.sent == []
 
 
 def test_a_thread_that_is_sent_again_is_not_kept_twice(memory):

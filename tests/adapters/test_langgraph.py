@@ -99,6 +99,33 @@ def test_a_blank_query_ranks_nothing(store):
     assert [item.key for item in store.search(("n",), query=" ")] == ["k"]
 
 
+def test_the_longest_names_of_a_user_a_namespace_and_a_key_stay_apart(memory):
+    long = "🐸" * 1000
+    store = MemkitStore(memory.scope(user_id=long), index={"dims": 32, "fields": ["a", "b"]})
+    for last in "xy":
+        store.put((long, long), f"{long}{last}", {"a": last, "b": "more"})
+    for last in "xy":
+        assert store.get((long, long), f"{long}{last}").value["a"] == last
+    store.delete((long, long), f"{long}x")
+    assert [item.value["a"] for item in store.search((long,), query="more")] == ["y"]
+    assert memory.stats().items == 2
+
+
+def test_a_value_of_megabytes_comes_back_and_is_found_by_its_beginning(store):
+    store.put(("n",), "k", {"text": "red boat " * 300_000})
+    found = store.search(("n",), query="red boat")[0]
+    assert (len(found.value["text"]), found.score > 0.5) == (2_700_000, True)
+
+
+def test_what_the_memory_holds_besides_is_none_of_the_stores(store, memory):
+    memory.add("red boat of nobody")
+    memory.add("red boat in a key", metadata={"key": "k"})
+    store.put(("n",), "k", {"text": "red boat"})
+    for found in (store.search((), query="red boat"), store.search(())):
+        assert [item.value for item in found] == [{"text": "red boat"}]
+    assert store.list_namespaces() == [("n",)]
+
+
 def test_times_are_kept(store):
     store.put(("n",), "k", {"a": 1})
     first = store.get(("n",), "k")

@@ -11,9 +11,10 @@ import sys
 from urllib.request import Request, urlopen
 
 import pytest
-from mcp import StdioServerParameters
+from mcp import MCPError, StdioServerParameters
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
+from mcp.types import INVALID_PARAMS
 
 from memkit.errors import InvalidInput
 from memkit_adapters.mcp_server import memory_server, serve
@@ -65,6 +66,15 @@ async def test_an_error_names_the_value_and_the_next_step(memory):
         empty = await client.call_tool("add_memory", {"text": " "})
         assert empty.is_error
         assert "empty" in empty.content[0].text
+
+
+async def test_a_resource_or_a_prompt_that_cannot_be_had_says_why(memory):
+    async with Client(memory_server(memory)) as client:
+        with pytest.raises(MCPError, match="no memory 'nothing' here; search_memories") as missing:
+            await client.read_resource("memkit://items/nothing")
+        with pytest.raises(MCPError, match="ask with some words") as blank:
+            await client.get_prompt("recall", {"question": " "})
+    assert {missing.value.code, blank.value.code} == {INVALID_PARAMS}
 
 
 async def test_read_only_offers_nothing_that_writes(memory):

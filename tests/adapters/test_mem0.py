@@ -288,8 +288,10 @@ def test_a_procedure_is_summed_up_by_the_model(tmp_path):
 def test_messages_without_words_are_skipped(ours):
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
     parts = {"role": "user", "content": [{"type": "text", "text": "tea"}]}
-    found = ours.add([{"role": "user"}, {"content": "x"}, picture, parts], **ANA)["results"]
+    blank = {"role": "assistant", "content": " "}
+    found = ours.add([{"role": "user"}, {"content": "x"}, blank, picture, parts], **ANA)["results"]
     assert [one["memory"] for one in found] == ["tea"]
+    assert ours.add("", **ANA) == {"results": []}
 
 
 # the language model

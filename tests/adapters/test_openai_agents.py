@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,6 +154,13 @@ async def test_an_exception_in_a_tool_leaves_the_file_consistent(open_memory):
         await run(who, "Try.", MemkitSession("chat", memory))
     assert memory.verify().ok
     assert (await MemkitSession("chat", open_memory()).get_items())[0]["content"] == "Try."
+
+
+async def test_half_a_character_in_what_was_asked_stops_no_run(memory):
+    memory.add("green tea")
+    instructions = recall_instructions(memory, "Be brief.")
+    context = SimpleNamespace(turn_input=[{"role": "user", "content": "green tea \ud83d"}])
+    assert "green tea" in await instructions(context, None)
 
 
 async def test_an_item_that_is_not_json_is_refused_with_its_whole_batch(memory):

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart, UserProm
 from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.models.test import TestModel
 
+from memkit.errors import InvalidInput
 from memkit_adapters.pydantic_ai import MemkitMemory, memory_toolset
 
 models.ALLOW_MODEL_REQUESTS = False
@@ -55,6 +56,19 @@ async def test_what_the_model_remembers_lands_in_the_view_and_no_other(memory):
 
     await Agent(FunctionModel(model), toolsets=[memory_toolset(memory.scope(user_id="ana"))]).run("go")
     assert [(item.text, item.user_id) for item in memory.list().items] == [("Ana is a vet", "ana")]
+
+
+async def test_a_model_is_told_what_its_call_lacks_and_may_try_again(memory):
+    heard = []
+
+    def model(messages, info):
+        heard.append(messages[-1].parts[-1].content)
+        if len(messages) == 1:
+            return ModelResponse(parts=[ToolCallPart("search_memory", {"query": " "})])
+        return ModelResponse(parts=[TextPart("Sorry.")])
+
+    result = await Agent(FunctionModel(model), toolsets=[memory_toolset(memory)]).run("go")
+    assert (result.output, "ask with some words" in heard[1]) == ("Sorry.", True)
 
 
 async def test_a_read_only_toolset_can_only_search(memory):
@@ -152,6 +166,15 @@ async def test_the_tools_of_the_capability_are_bound_to_the_run(memory):
     capability = MemkitMemory(memory, scope=lambda ctx: {"user_id": ctx.deps})
     await Agent(FunctionModel(model), deps_type=str, capabilities=[capability]).run("go", deps="ana@example.org")
     assert {item.user_id for item in memory.list().items} == {"ana@example.org"}
+
+
+async def test_a_run_for_nobody_is_not_one_for_everybody(memory):
+    memory.add("a secret", user_id="ana")
+    listener = Listener()
+    capability = MemkitMemory(memory, scope=lambda ctx: {"user_id": ctx.deps})
+    with pytest.raises(InvalidInput, match="user_id=None"):
+        await Agent(listener.model, capabilities=[capability]).run("what is secret?")
+    assert listener.seen == []
 
 
 async def test_a_read_only_capability_writes_nothing(memory):

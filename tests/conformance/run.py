@@ -1,14 +1,15 @@
-"""Outside suites that their authors ship in source distributions, run against memkit's adapters.
+"""Outside suites that are no ordinary dependencies, run against memkit's adapters.
 
     python tests/conformance/run.py [NAME ...]
 
-Each suite of `suites.py` is fetched at a pinned version into a temporary directory, its tests are put beside our
-`NAME/swapped.py`, as `conftest.py`, which puts the adapter in their class's place, and pytest runs them all, as many
-suites at once as there are processors. Nothing of theirs is kept.
+Those of `suites.py` are shipped in source distributions. Each is fetched at a pinned version into a temporary directory,
+its tests are put beside our `NAME/swapped.py`, as `conftest.py`, which puts the adapter in their class's place, and
+pytest runs them all, as many suites at once as there are processors. Nothing of theirs is kept.
 
 The tests that an adapter cannot pass are listed in `suites.py`, each with the reason. The exit code is 1 when a test
 that is not listed fails or is skipped, a listed one passes or is gone, or the number of those that pass is not the one
-stated there. A suite that no package index gives is skipped, and a line says so.
+stated there. `mcp` stands for the scenarios of `scenarios.py`, whose checks are counted alike. A suite that no package
+index gives is skipped, and a line says so.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
+import scenarios
 from suites import SUITES, Suite
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+MCP = "mcp"
 PATHS = os.pathsep.join(str(path) for path in (ROOT, ROOT / "storage", ROOT / "adapters"))
 OPTIONS = ["-q", "--import-mode=prepend", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
 OPTIONS += ["-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function", "-o", "timeout=120"]
@@ -38,11 +41,9 @@ COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 
 def main(names: Sequence[str]) -> int:
     """Run suites by name, all without any. Returns the exit code."""
-    chosen = {name: SUITES[name] for name in names or SUITES}
+    chosen = names or [*SUITES, MCP]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as threads:
-        places = [Path(scratch) / name for name in chosen]
-        found = list(threads.map(fetched, chosen.values(), places))
-        outcomes = list(threads.map(outcome, chosen, chosen.values(), found))
+        outcomes = list(threads.map(outcome, chosen, [Path(scratch) / name for name in chosen]))
     print("\n".join(said for _, said in outcomes))
     return 0 if all(good for good, _ in outcomes) else 1
 
@@ -62,9 +63,13 @@ def fetched(suite: Suite, place: Path) -> Path | None:
     return None
 
 
-def outcome(name: str, suite: Suite, tests: Path | None) -> tuple[bool, str]:
-    """Whether a suite went as `suites.py` says, and what there is to print of it."""
+def outcome(name: str, place: Path) -> tuple[bool, str]:
+    """Whether a suite went as it is stated here, and what there is to print of it."""
+    if name == MCP:
+        return scenarios.outcome(name, place)
+    suite = SUITES[name]
     package, wanted = suite.package.split("==")
+    tests = fetched(suite, place)
     if tests is None:
         return True, f"{name}: SKIPPED, no package index gives {suite.package}"
     if version(package) != wanted:
