@@ -168,7 +168,7 @@ def supersedes(newer: Hit, older: Hit, similarity: float | None) -> bool:
 
 
 def yields(hit: Hit, to: Hit, similarity: float | None) -> bool:
-    """Whether an item comes after another: superseded; or if only the other is trusted, against it or in its words."""
+    """Whether an item comes after another: superseded; or, where only that is trusted, against it or in its words."""
     if is_trusted(hit.metadata) or not is_trusted(to.metadata):
         return is_newer(to, hit) and supersedes(to, hit, similarity)
     newer, older = (hit, to) if is_newer(hit, to) else (to, hit)
