@@ -75,3 +75,13 @@ def test_what_rows_said_that_have_ended_does_not_pile_up(tmp_path: Path) -> None
     index = both.seal(many(5, start=5_000), dead=before[:5])  # the few of a small change stay until there are more
     assert len(index.passages(before[:5])) == 5
     assert len(list(both.root.glob("shelf-*"))) == 2
+
+
+def test_many_small_seals_do_not_leave_many_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memkit_storage.lance._SHELVES", 2)
+    both, now = Both(tmp_path / "index"), []
+    for start in range(0, 500, 100):
+        index = both.seal(many(10, start=start))
+        now += range(start, start + 10)
+        assert sorted(one.row.position for one in index.passages(range(500))) == now
+        assert len(index._state.shelves) <= 2

@@ -52,6 +52,7 @@ _FEW = 128  # rows that a filter leaves: all of them are read, in one query inst
 _TIES = 512  # candidates, from which on it does not matter which of equal rows stand at the cut
 _DRIFT = 1.001  # float32, and what LanceDB's own statistics are behind by
 _SPARE = 1.25  # records for each row of the table, from which on those of rows that have ended are left behind
+_SHELVES = 16  # files of records, which stay open, until they become one
 
 
 def available() -> bool:
@@ -368,10 +369,13 @@ def _shelved(
 ) -> list[str]:
     """The shelves of a table after a seal: those before it and one of the new rows, or one anew."""
     name, fresh = free_name(root, SHELF), (Record.of(*pair) for pair in zip(rows, tokens, strict=True))
-    held = 0 if before is None else len(before._shelf.positions)
-    if before is None or held + len(rows) <= _SPARE * table.count_rows():
+    if before is None:
         write(root / name, fresh)
-        return [*(before._state.shelves if before else ()), name]
+        return [name]
+    old, held = before._state.shelves, len(before._shelf.positions)
+    if len(old) < _SHELVES and held + len(rows) <= _SPARE * table.count_rows():
+        write(root / name, fresh)
+        return [*old, name]
     write(root / name, chain(before._shelf.only(set(_positions(table).tolist())), fresh))
     return [name]
 
