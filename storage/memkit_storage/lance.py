@@ -211,17 +211,36 @@ class LanceIndex:
 
         Two LanceDB queries at once, or one where the filter leaves few rows. Arguments as in `dense` and `lexical`.
         """
+        return self.search_with(query, terms, k, where, dead, stats, None)[0]
+
+    def search_with(  # noqa: PLR0917 - as `search`
+        self,
+        query: Vector | None,
+        terms: Sequence[str],
+        k: int,
+        where: Filter | None,
+        dead: Collection[int],
+        stats: TermStats,
+        also: Vector | None,
+    ) -> tuple[dict[int, tuple[float, float]], list[int]]:
+        """What `search` finds, and the positions of the k rows nearest to another vector (d,), nearest first.
+
+        All queries at once: that takes LanceDB 3 ms less than one after the other.
+        """
         sql = where.sql() if where else None
         few = self._few(sql, dead) if sql is not None else None
         if few is not None:
             near = few.dense(query, k) if query is not None else []
-            found = [position for position, _ in [*near, *few.lexical(terms, k, stats)]]
-            return few.score(list(dict.fromkeys(found)), query, terms, stats)
-        legs = [self._near(query, k, sql), self._said(terms, k, stats, sql)]
+            places = [position for position, _ in [*near, *few.lexical(terms, k, stats)]]
+            beside = few.dense(unit(also[None])[0], k) if also is not None else []
+            return few.score(list(dict.fromkeys(places)), query, terms, stats), [place for place, _ in beside]
+        legs, other = [self._near(query, k, sql), self._said(terms, k, stats, sql)], self._near(also, k, sql)
+        answers = self._answers([leg for leg in (*legs, other) if leg], k, dead)
+        beside = answers.pop()[0] if other else []
         scored: dict[int, tuple[float, float]] = {}
-        for best, rows in self._answers([leg for leg in legs if leg], k, dead):
+        for best, rows in answers:
             scored |= rows.score([position for position, _ in best], query, terms, stats)
-        return scored
+        return scored, [position for position, _ in beside]
 
     def _few(self, sql: str, dead: Collection[int]) -> Rows | None:
         """All rows that a filter lets through, if they are few."""
