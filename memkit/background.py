@@ -43,39 +43,36 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Whitening:
-    """Centring and soft whitening: x -> rest * (x - mean) + ((x - mean) directions') * gains directions.
+    """Centring and soft whitening: x -> (x - mean) matrix.
 
     Attributes:
         mean: (d,).
-        directions: (r, d) in which the sample varies. `gains`: (r,) what they are scaled by beyond `rest`.
-        rest: what every other direction is scaled by.
+        matrix: (d, d), symmetric: one product with it is half the work of one to the principal directions and back.
     """
 
     mean: Vector
-    directions: Vector
-    gains: Vector
-    rest: float
+    matrix: Vector
 
     @classmethod
     def of(cls, vectors: Vector) -> Whitening:
         """From (s, d) unit vectors; the fewer there are, the less it changes."""
         n, d = vectors.shape
         if n < 2:
-            return cls(np.zeros(d, np.float32), np.zeros((0, d), np.float32), np.zeros(0, np.float32), 1.0)
+            return cls(np.zeros(d, np.float32), np.eye(d, dtype=np.float32))
         trust = n / (n + PATIENCE)
         mean = np.asarray(trust * vectors.mean(axis=0), np.float32)
         values, directions = _spectrum(vectors - mean)
         level = float(values.sum()) / d
         scale = 1 / np.sqrt((1 - trust * OWN) * level + trust * OWN * values + 1e-12)
-        rest = float(1 / np.sqrt((1 - trust * OWN) * level + 1e-12))
-        return cls(mean, directions, np.asarray(scale - rest, np.float32), rest)
+        rest = float(1 / np.sqrt((1 - trust * OWN) * level + 1e-12))  # of directions in which the sample does not vary
+        matrix = rest * np.eye(d) + directions.T @ ((scale - rest)[:, None] * directions)
+        return cls(mean, np.asarray(matrix, np.float32))
 
     def apply(self, vectors: Vector) -> Vector:
         """(n, d) unit vectors whitened, at length one again; zero vectors stay zero."""
         there = np.asarray(vectors.any(axis=1))
         centred = np.where(there[:, None], vectors - self.mean, np.float32(0))
-        along = (centred @ self.directions.T) * self.gains
-        return unit(np.asarray(np.float32(self.rest) * centred + along @ self.directions, np.float32))
+        return unit(np.asarray(centred @ self.matrix, np.float32))
 
 
 def _spectrum(centred: Vector) -> tuple[Vector, Vector]:

@@ -61,7 +61,10 @@ class Item(_Value):
 
 
 def is_trusted(metadata: Mapping[str, Any]) -> bool:
-    """Whether an item may be learned from; one whose writer said `trusted: False` is found and quoted all the same."""
+    """Whether an item may be learned from, and comes before one that is not where they contradict each other.
+
+    One whose writer said `trusted: False` is found and quoted all the same.
+    """
     return metadata.get("trusted", True) is not False
 
 

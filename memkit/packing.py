@@ -13,7 +13,8 @@ one day differ in it. A line without a time follows on the line above, in the sa
 What is taken: hits in their order, each that still fits, the best one always first. Of items that repeat each other
 the newest stands for all ("also" tells when else it was said) and the others are not cited. Where one makes another a
 thing of the past (`memkit.relations`), the newer comes first, the older is marked in order of time and never stands
-alone. Room that is left goes to single turns that are missing between two others.
+alone; so it is with an item that is not trusted and contradicts or imitates one that is, however new it is. Room that
+is left goes to single turns that are missing between two others.
 
 The budget holds for the final text as `count` sees it, whatever `count` is: each state that was kept has been counted.
 """
@@ -26,8 +27,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from memkit.items import Hit
-from memkit.relations import cosine, is_newer, repeats, speaker_of, supersedes
+from memkit.items import Hit, is_trusted
+from memkit.relations import cosine, is_newer, precedence, repeats, speaker_of, yields
 from memkit_storage.errors import CallableFailed
 from memkit_storage.rows import Vector
 
@@ -133,12 +134,12 @@ class _Draft:
     """All that may be printed, best first, and how it hangs together.
 
     Attributes:
-        newer: position of a superseded item -> position of what supersedes it.
+        ahead: position of an item that yields to another one -> that one.
         after: memo of what follows an item in its conversation.
     """
 
     lines: tuple[_Line, ...]
-    newer: Mapping[int, int]
+    ahead: Mapping[int, Hit]
     neighbours: Neighbour
     order: Order
     after: dict[int, Hit | None] = field(default_factory=dict)
@@ -146,8 +147,8 @@ class _Draft:
     @classmethod
     def of(cls, hits: Sequence[Hit], vectors: Mapping[int, Vector], neighbours: Neighbour, order: Order) -> _Draft:
         lines = _collapsed(hits, vectors)
-        newer = _superseded(lines, vectors)
-        return cls(tuple(_newest_first(lines, newer)), newer, neighbours, order)
+        ahead = _ahead(lines, vectors)
+        return cls(tuple(_in_turn(lines, ahead)), ahead, neighbours, order)
 
     def follower(self, hit: Hit) -> Hit | None:
         """The next turn of the same conversation, or chunk of the same document; it happened later or as it was."""
@@ -176,11 +177,12 @@ class _Draft:
         """Time, notes and speaker."""
         stamp = "%Y-%m-%d %H:%M" if line.hit.occurred_at.date() in clocks else "%Y-%m-%d"
         parts = [f"{line.hit.occurred_at:{stamp}}"] if first else []
-        by = numbers.get(self.newer.get(line.hit.position, -1))
         if line.also:
             parts.append(_also(line.hit.occurred_at, [one.occurred_at for one in line.also]))
-        if by is not None and self.order == "time":
-            parts.append(f"(superseded by [{by}])")
+        ahead = self.ahead.get(line.hit.position)
+        if ahead is not None and ahead.position in numbers and self.order == "time":
+            doubted = is_trusted(ahead.metadata) and not is_trusted(line.hit.metadata)
+            parts.append(f"({'not trusted, unlike' if doubted else 'superseded by'} [{numbers[ahead.position]}])")
         speaker = speaker_of(line.hit)
         return "".join(f"{part} " for part in [*parts, *([f"{speaker}:"] if speaker else [])])
 
@@ -229,7 +231,8 @@ def _belongs(hit: Hit) -> tuple[str, object] | None:
 
 
 def _collapsed(hits: Sequence[Hit], vectors: Mapping[int, Vector]) -> list[_Line]:
-    """Of hits that repeat each other the newest, at the place of the best."""
+    """Of hits that repeat each other the newest, at the place of the best; one that is not trusted stands for none that
+    is, and does not tell when else it was said."""
     kept: list[list[Hit]] = []
     for hit in hits:
         group = next((group for group in kept if _same(group[0], hit, vectors)), None)
@@ -237,37 +240,40 @@ def _collapsed(hits: Sequence[Hit], vectors: Mapping[int, Vector]) -> list[_Line
             kept.append([hit])
         elif all(one.position != hit.position for one in group):
             group.append(hit)
-            group.sort(key=lambda one: (one.occurred_at, one.position), reverse=True)
-    return [_Line(newest, newest.text, tuple(older)) for newest, *older in kept]
+            group.sort(key=precedence, reverse=True)
+    return [
+        _Line(
+            first, first.text, tuple(one for one in rest if is_trusted(one.metadata) or not is_trusted(first.metadata))
+        )
+        for first, *rest in kept
+    ]
 
 
 def _same(one: Hit, other: Hit, vectors: Mapping[int, Vector]) -> bool:
-    newer, older = (one, other) if is_newer(one, other) else (other, one)
-    return repeats(newer, older, cosine(newer, older, vectors))
+    first, then = (one, other) if precedence(one) > precedence(other) else (other, one)
+    return repeats(first, then, cosine(first, then, vectors))
 
 
-def _superseded(lines: Sequence[_Line], vectors: Mapping[int, Vector]) -> dict[int, int]:
-    """Position of each superseded item -> that of the newest item which supersedes it."""
-    newest = sorted(lines, key=lambda one: one.when, reverse=True)
-    found: dict[int, int] = {}
-    for i, newer in enumerate(newest):
-        for older in newest[i + 1 :]:
-            if older.hit.position not in found and supersedes(
-                newer.hit, older.hit, cosine(newer.hit, older.hit, vectors)
-            ):
-                found[older.hit.position] = newer.hit.position
+def _ahead(lines: Sequence[_Line], vectors: Mapping[int, Vector]) -> dict[int, Hit]:
+    """Position of each item that yields to another -> the first, by trust and then by time, that it yields to."""
+    ranked = sorted((line.hit for line in lines), key=precedence, reverse=True)
+    found: dict[int, Hit] = {}
+    for i, first in enumerate(ranked):
+        for then in ranked[i + 1 :]:
+            if then.position not in found and yields(then, first, cosine(then, first, vectors)):
+                found[then.position] = first
     return found
 
 
-def _newest_first(lines: Sequence[_Line], newer: Mapping[int, int]) -> Iterator[_Line]:
-    """Best first, but what supersedes another stands before it."""
+def _in_turn(lines: Sequence[_Line], ahead: Mapping[int, Hit]) -> Iterator[_Line]:
+    """Best first, but what an item yields to stands before it."""
     left = {line.hit.position: line for line in lines}
     for line in lines:
         line_up: list[_Line] = []
-        position = line.hit.position
-        while position in left:
-            line_up.append(left.pop(position))
-            position = newer.get(position, position)
+        hit: Hit | None = line.hit
+        while hit is not None and hit.position in left:
+            line_up.append(left.pop(hit.position))
+            hit = ahead.get(hit.position)
         yield from reversed(line_up)
 
 
@@ -276,7 +282,8 @@ def _chosen(draft: _Draft, budget: _Budget) -> list[_Line]:
     chosen: list[_Line] = []
     for line in draft.lines:
         there = {one.hit.position for one in chosen}
-        if draft.newer.get(line.hit.position, line.hit.position) not in there | {line.hit.position}:
+        ahead = draft.ahead.get(line.hit.position)
+        if ahead is not None and ahead.position not in there:
             continue
         if budget.holds(draft.written([*chosen, line])[0]):
             chosen.append(line)

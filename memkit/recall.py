@@ -79,12 +79,11 @@ class Pool:
 
 def candidates(index: Index, asked: Asked, limit: int) -> Pool:
     """Everything that may be an answer, ranked by all signals and by what was learned."""
-    found = index.search(asked.vector, asked.text, max(CANDIDATES, 3 * limit), asked.where)
-    yardstick = background(found.sample)
-    bonus, meant = _remembered(index, asked, yardstick)
-    also = [] if meant is None else index.search(meant, "", ADAPTED, asked.where).matches
-    promising = _promising(found, max(FIRST, limit))
-    best = list(dict.fromkeys([*promising, *bonus, *(match.position for match in also)]))
+    meant = _meant(asked)
+    also = None if meant is None else (meant, ADAPTED)
+    found = index.search(asked.vector, asked.text, max(CANDIDATES, 3 * limit), asked.where, also=also)
+    bonus = _remembered(index, asked, background(found.sample))
+    best = list(dict.fromkeys([*_promising(found, max(FIRST, limit)), *bonus, *found.also]))
     if not best:
         return Pool(np.zeros(0, np.int64), np.zeros((0, len(NAMES))), np.zeros(0))
     around = index.around(best, REACH + 1)
@@ -124,13 +123,15 @@ def background(sample: Sample) -> Background:
     return Background.of(sample)
 
 
-def _remembered(index: Index, asked: Asked, yardstick: Background) -> tuple[dict[int, float], Vector | None]:
-    """How well items (by position) served such a need before, and the query in the file's words if that differs."""
-    if asked.learned is None:
-        return {}, None
-    bonus = index.positions(asked.learned.bonus(asked.vector, yardstick))
-    meant, support = asked.learned.adapted(asked.vector)
-    return bonus, meant if support else None
+def _remembered(index: Index, asked: Asked, yardstick: Background) -> dict[int, float]:
+    """How well items (by position) served such a need before."""
+    return {} if asked.learned is None else index.positions(asked.learned.bonus(asked.vector, yardstick))
+
+
+def _meant(asked: Asked) -> Vector | None:
+    """The query in the file's words, if that differs."""
+    meant, support = (None, False) if asked.learned is None else asked.learned.adapted(asked.vector)
+    return meant if support else None
 
 
 def _close(near: Around) -> list[int]:

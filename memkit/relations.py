@@ -1,21 +1,22 @@
 """What two items say about each other: the same again, the same subject anew, or the end of what was.
 
-`repeats` holds if the newer item says all that the older one says. `about_one` holds for two texts that are close
-enough to be versions of one statement. `supersedes` is for what can be told with confidence from English sentences
-alone, and says no to everything else:
+`repeats` holds if the newer item says all that the older one says. `supersedes` is for what can be told with
+confidence from English sentences alone, and says no to everything else:
 
     value     "My flight is on Monday" -> "The flight is on Tuesday": one subject, one slot, two values of one kind
     end       "I drive a Volvo" -> "I sold my Volvo"; "I eat meat" -> "I no longer eat meat"
     exchange  "I use Spotify for music" -> "I switched from Spotify to Tidal"
 
-Questions, plans and conditions state nothing, and what happened on two days ("I went for a run") happened twice. How
-often it is right is measured in tests/test_packing.py on sentences written for that, part of them after the rules.
+Questions, plans and conditions state nothing, and what happened on two days ("I went for a run") happened twice. What
+is not trusted supersedes nothing that is, however new: it `yields` to what it contradicts or imitates. How often it is
+right is measured in tests/test_packing.py on sentences written for that, part of them after the rules.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -132,6 +133,11 @@ def cosine(one: Hit, other: Hit, vectors: Mapping[int, Vector]) -> float | None:
     return None if a is None or b is None else float(np.dot(a, b))
 
 
+def precedence(hit: Hit) -> tuple[bool, datetime, int]:
+    """What decides between two items that say different things: trust, then time."""
+    return is_trusted(hit.metadata), hit.occurred_at, hit.position
+
+
 def repeats(newer: Hit, older: Hit, similarity: float | None) -> bool:
     """Whether the newer item says all that the older one says, in nearly the same words and order.
 
@@ -142,18 +148,36 @@ def repeats(newer: Hit, older: Hit, similarity: float | None) -> bool:
         return False
     if newer.text == older.text:
         return True
+    new, old = _said(newer.text), _said(older.text)
+    return _alike(newer, older, similarity) and _within(old, new) and not (set(new) - set(old)) & _NEGATIONS
+
+
+def _alike(one: Hit, other: Hit, similarity: float | None) -> bool:
+    """Whether two items are worded nearly alike."""
     if similarity is None or similarity < ALIKE:
         return False
-    new, old = _said(newer.text), _said(older.text)
-    shared = len(set(new) & set(old)) / max(1, len(set(new) | set(old)))
-    return bool(old) and shared >= OVERLAP and _within(old, new) and not (set(new) - set(old)) & _NEGATIONS
+    said, also = set(_said(one.text)), set(_said(other.text))
+    return bool(said and also) and len(said & also) >= OVERLAP * len(said | also)
 
 
 def supersedes(newer: Hit, older: Hit, similarity: float | None) -> bool:
     """Whether the newer item surely makes the older one a thing of the past (the rules stand above)."""
-    if similarity is None or similarity < RELATED or scope_of(newer) != scope_of(older):
-        return False
     if is_trusted(older.metadata) and not is_trusted(newer.metadata):  # it may be quoted, and ends nothing
+        return False
+    return _contradicts(newer, older, similarity)
+
+
+def yields(hit: Hit, to: Hit, similarity: float | None) -> bool:
+    """Whether an item comes after another: superseded; or, where only that is trusted, against it or in its words."""
+    if is_trusted(hit.metadata) or not is_trusted(to.metadata):
+        return is_newer(to, hit) and supersedes(to, hit, similarity)
+    newer, older = (hit, to) if is_newer(hit, to) else (to, hit)
+    copied = scope_of(hit) == scope_of(to) and (hit.text == to.text or _alike(hit, to, similarity))
+    return copied or _contradicts(newer, older, similarity)
+
+
+def _contradicts(newer: Hit, older: Hit, similarity: float | None) -> bool:
+    if similarity is None or similarity < RELATED or scope_of(newer) != scope_of(older):
         return False
     news = [new for new in _statements(newer.text) if new.changes]
     old = _statements(older.text) if news else ()

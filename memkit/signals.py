@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -146,9 +145,11 @@ class Window:
 
     def mixed(self, vectors: Vector, share: Floats) -> Vector:
         """(n, d) unit vectors with a share (n,) of their neighbours' in them."""
-        there = self.beside >= 0
-        weights = np.where(there, np.array([1, HOP, 1, HOP])[:, None], 0) * share
-        return unit(np.asarray(vectors + np.einsum("kn,knd->nd", weights, vectors[self.beside]), np.float32))
+        weights = np.eye(len(vectors), dtype=np.float32)
+        for beside, weight in zip(self.beside, (1, HOP, 1, HOP), strict=True):
+            there = np.flatnonzero(beside >= 0)
+            weights[there, beside[there]] += weight * share[there]
+        return unit(weights @ vectors)
 
 
 def _hop(step: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -188,8 +189,7 @@ def _lexical(
     query: Query, passages: Sequence[Passage], window: Window, coherence: float, size: tuple[float, int]
 ) -> dict[str, Floats]:
     length, items = size
-    said = [Counter(p.tokens) for p in passages]
-    counts = np.array([[one[term] for one in said] for term in query.terms], np.float64)
+    counts = np.array([[p.tokens.count(term) for p in passages] for term in query.terms], np.float64)
     counts = counts.reshape(len(query.terms), len(passages))
     lengths = np.array([len(p.tokens) for p in passages], np.float64)
     share, usual = coherence * BORROW / (BORROW + lengths), coherence * BORROW / (BORROW + length)
@@ -225,10 +225,11 @@ def _phrase(query: Query, passages: Sequence[Passage], counts: Floats) -> Floats
     place = {term: i for i, term in enumerate(query.terms)}
     pairs = {(one, other): weight[one] + weight[other] for one, other in pairwise(analyze(query.text))}
     found = np.zeros(len(passages))
-    said = [f" {' '.join(p.tokens)} " for p in passages]
+    several = np.flatnonzero(counts.sum(axis=0) > 1).tolist()  # occurrences of terms; a pair takes two
+    said = {i: f" {' '.join(passages[i].tokens)} " for i in several}
     for (one, other), rarity in pairs.items():
         for i in np.flatnonzero((counts[place[one]] > 0) & (counts[place[other]] > 0)).tolist():
-            found[i] += rarity * (f" {one} {other} " in said[i])
+            found[i] += rarity * (f" {one} {other} " in said.get(i, ""))
     return found / (sum(pairs.values()) or 1.0)
 
 
@@ -240,7 +241,7 @@ def _dense(query: Query, passages: Sequence[Passage], window: Window, background
     lengths = np.array([len(p.tokens) for p in passages], np.float64)
     near = window.mixed(white, background.coherence * MIX * BORROW / (BORROW + lengths))
     beside = window.beside[:2]
-    alike = np.where(beside >= 0, np.einsum("nd,knd->kn", white, white[beside]), 0).max(axis=0)
+    alike = np.where(beside >= 0, (white @ white.T)[np.arange(len(white)), beside], 0).max(axis=0)
     meaning = spread.z(np.vecdot(vectors, asked))
     return {
         "meaning": meaning,
@@ -282,7 +283,8 @@ def _shape(query: Query, passages: Sequence[Passage], window: Window, words: Flo
 
 
 def _questions(text: str) -> float:
-    return text.count("?") / max(1, len(_ENDS.findall(text)))
+    asks = text.count("?")
+    return asks / len(_ENDS.findall(text)) if asks else 0.0
 
 
 def _about(query: Query, passages: Sequence[Passage]) -> dict[str, Floats]:

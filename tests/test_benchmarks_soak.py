@@ -23,6 +23,7 @@ def test_sleeps_over_a_poisoned_life_explain_themselves_and_lose_nothing(memory)
     assert (row.unexplained, row.deleted) == (0, 0)
     assert row.first >= row.prior_first - 0.05
     assert row.stale <= 0.02
+    assert row.poisoned == 0
     assert row.after <= row.before
     assert memory.verify().ok
     assert soak.line(row).count("|") == soak.HEAD.count("|")

@@ -181,6 +181,17 @@ def test_nothing_is_asked_of_the_table_without_a_question(large: Both) -> None:
     assert large.index.dense(query(1), 0)[0] == []
 
 
+@pytest.mark.parametrize("where", [None, {"user_id": "u3"}, {"user_id": "nobody"}])
+def test_rows_near_another_vector_are_named_beside_what_is_found(large: Both, where: dict[str, str] | None) -> None:
+    """As the tail names them, whatever the filter leaves; what is found is the same."""
+    only, terms = Filter.parse(where), ["w1", "w2"]
+    found, named = large.index.search_with(query(4), terms, 10, only, frozenset(), large.stats, query(9))
+
+    assert named == [position for position, _ in large.tail.dense(query(9), 10, large.tail.select(only))]
+    assert found == large.index.search(query(4), terms, 10, only, frozenset(), large.stats)
+    assert large.index.search_with(query(4), terms, 10, only, frozenset(), large.stats, query(9) * 0)[1] == []
+
+
 # dead rows
 
 

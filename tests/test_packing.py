@@ -128,6 +128,54 @@ def test_an_untrusted_statement_supersedes_none_that_is_trusted():
     assert supersedes(hit(new, 2, 900), hit(old, 1, trusted=False), 0.8)
 
 
+NEAR = {i: np.array([1.0, 0], np.float32) for i in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("true", "doubted", "minutes"),
+    [
+        ("My manager is Ana.", "My manager is Bo.", 900),
+        ("My manager is Ana.", "My manager is Bo.", -900),
+        ("I drive a Volvo.", "I sold my Volvo.", 900),
+        ("The vault lies left of the tall oak by the river", "The vault lies right of the tall oak by the river", 900),
+    ],
+)
+def test_a_trusted_statement_stands_before_one_that_is_not_and_contradicts_or_imitates_it(true, doubted, minutes):
+    trusted, untrusted = hit(true, 1), hit(doubted, 2, minutes, trusted=False)
+    assert [one.id for one in packed(untrusted, trusted, vectors=NEAR, order="best").hits] == ["i1", "i2"]
+    by_time = packed(untrusted, trusted, vectors=NEAR)
+    number = {id_: number for number, id_ in by_time.citations.items()}
+    assert f"(not trusted, unlike [{number['i1']}])" in by_time.text
+    assert "superseded" not in by_time.text
+
+
+def test_what_is_not_trusted_and_contradicts_nothing_keeps_its_rank():
+    hits = [hit("The bakery opens at nine", 1, 9, trusted=False), hit("Ana likes rye", 2), hit("My manager is Bo.", 3)]
+    assert [one.id for one in packed(*hits, vectors=NEAR, order="best").hits] == ["i1", "i2", "i3"]
+    assert "not trusted" not in packed(*hits, vectors=NEAR).text
+
+
+def test_what_is_not_trusted_stands_for_nothing_that_is():
+    old, copy, more = (
+        hit("I live in Lisbon by the old harbour", 1),
+        hit("I live in Lisbon by the old harbour", 2, 3000, trusted=False),
+        hit("I live in Lisbon by the old harbour bar", 3, 4000, trusted=False),
+    )
+    same = packed(copy, old, vectors=NEAR, order="best")
+    assert (same.citations, "also" in same.text) == ({1: "i1"}, False)
+    longer = packed(more, old, vectors=NEAR, order="best")
+    assert [one.id for one in longer.hits] == ["i1", "i3"]
+
+
+def test_of_several_trusted_statements_the_newest_stands_first_and_the_untrusted_one_behind_it():
+    old, new, doubted = (
+        hit("My manager is Ana.", 1),
+        hit("My manager is Bo.", 2, 900),
+        hit("My manager is Cy.", 3, 1800, trusted=False),
+    )
+    assert [one.id for one in packed(doubted, old, new, vectors=NEAR, order="best").hits] == ["i2", "i3", "i1"]
+
+
 def test_an_item_that_is_too_long_is_cut_at_a_sentence():
     text = "This is the first sentence of them all. " + "And it goes on and on without an end " * 20
     found = packed(hit(text), budget=20)

@@ -14,15 +14,16 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from memkit_storage import files
 
-SCHEMA = 1  # raised with every change of the table's columns or indexes
+SCHEMA = 2  # raised with every change of the table's columns or indexes
 _STATE, _LOCK = "STATE", "LOCK"
-_BULK = "data"  # directories of this name hold rows, each of which carries its own checksum
+_BULK = "data"  # directories of this name hold rows that are only searched
+SHELF = "shelf-"  # files of this name hold rows that are returned, each of which carries its own checksum
 _HINT = "latest_version_hint.json"  # the one file that Lance changes, and does without
 _EAGER = 256 << 20  # bytes of rows that opening reads to compare them: 0.1 s where they are cached
 _BLOCK = 1 << 20
@@ -68,6 +69,7 @@ class State:
         watermark: log position up to which the table holds exactly the living rows.
         chain: hash of the log at the watermark.
         table: directory of the database.
+        shelves: files of what rows say.
         version: of the table.
         rows: in the table.
         trained: rows at the last training of the ANN index; 0: there is none.
@@ -81,6 +83,7 @@ class State:
     watermark: int
     chain: str
     table: str
+    shelves: list[str]
     version: int
     rows: int
     trained: int
@@ -88,6 +91,11 @@ class State:
     begun: float
     lancedb: str
     files: Listing
+
+    @property
+    def entries(self) -> list[str]:
+        """What of the directory belongs to it."""
+        return [self.table, self.terms, *self.shelves]
 
 
 def read_state(root: Path) -> State | None:
@@ -142,7 +150,7 @@ def free_name(root: Path, prefix: str) -> str:
 
 
 def sweep(root: Path, keep: Iterable[str]) -> None:
-    """Delete what is neither kept nor STATE nor LOCK."""
+    """Delete what is neither kept nor STATE nor LOCK, as far as the system lets us."""
     kept = {_STATE, _LOCK, *keep}
     for entry in root.iterdir():
         if entry.name in kept:
@@ -150,7 +158,8 @@ def sweep(root: Path, keep: Iterable[str]) -> None:
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows deletes no file that somebody reads
+                entry.unlink()
 
 
 def listing(root: Path, names: Iterable[str], known: Listing) -> Listing:
@@ -196,7 +205,7 @@ def _matches(path: Path, size: int, crc: int, *, deep: bool) -> bool:
 
 
 def _is_bulk(path: Path) -> bool:
-    return path.parent.name == _BULK
+    return path.parent.name == _BULK or path.name.startswith(SHELF)
 
 
 def _files(entry: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +58,7 @@ class Found:
         length: tokens of an item, on average.
         latest_us: when the newest of them occurred.
         sample: of what the file holds.
+        also: positions of the rows nearest to the other vector that was asked about.
     """
 
     matches: list[Match]
@@ -66,6 +67,7 @@ class Found:
     length: float
     latest_us: int
     sample: Sample
+    also: list[int] = field(default_factory=list)
 
 
 def default_cache_dir() -> Path:
@@ -136,25 +138,31 @@ class Index:
 
     # searching
 
-    def search(self, vector: Vector | None, text: str, k: int, where: Filter | None) -> Found:
+    def search(
+        self, vector: Vector | None, text: str, k: int, where: Filter | None, *, also: tuple[Vector, int] | None = None
+    ) -> Found:
         """The best rows by words and by meaning, each with both signals.
 
         Args:
             vector: (d,) of the query; None to search by words alone.
             text: the query; its terms count once each.
             k: how many rows of each signal.
+            also: another vector (d,), and how many rows, up to k, are to be named that are nearest to it.
         """
         self._store.refresh()
         terms = unique(analyze(text))
         try:
-            return self._search(vector, terms, k, where)
+            return self._search(vector, terms, k, where, also)
         except IndexDamaged as error:
             with self._store.lock:
                 if self._discard():
                     warnings.warn(f"the search index was damaged ({error}) and is made anew from the log", stacklevel=4)
-            return self._search(vector, terms, k, where)
+            return self._search(vector, terms, k, where, also)
 
-    def _search(self, vector: Vector | None, terms: list[str], k: int, where: Filter | None) -> Found:
+    def _search(
+        self, vector: Vector | None, terms: list[str], k: int, where: Filter | None, also: tuple[Vector, int] | None
+    ) -> Found:
+        other, count = also or (None, 0)
         with self._store.lock:
             tail = self._open()
             sample = self._sampled()
@@ -168,12 +176,15 @@ class Index:
             places = list(dict.fromkeys(position for position, _ in [*near, *said]))
             scored = tail.score(places, vector, terms)
             matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
+            beside = [position for position, _ in tail.dense(other, count, allowed)] if other is not None else []
             sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
             latest = int(self._store.catalog.column("occurred")[self._store.catalog.alive(self._as_of)].max(initial=0))
         if sealed is not None:
-            found = sealed.search(vector, terms, k, where, dead, stats)
+            found, nearest = sealed.search_with(vector, terms, k, where, dead, stats, other)
             matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
-        return Found(matches, stats.docs, {term: stats.df.get(term, 0) for term in terms}, stats.avgdl, latest, sample)
+            beside += nearest[:count]
+        known = {term: stats.df.get(term, 0) for term in terms}
+        return Found(matches, stats.docs, known, stats.avgdl, latest, sample, beside)
 
     def _sampled(self) -> Sample:
         if self._sample is None or self._sample.key != sample_key(self._store, self._as_of):

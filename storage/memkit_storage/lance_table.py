@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import zlib
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
@@ -16,7 +15,6 @@ import numpy as np
 
 from memkit_storage.cache import IndexKey, State, free_name, sweep
 from memkit_storage.filter_sql import filter_columns, pa_fields
-from memkit_storage.filters import TIME_FIELDS
 from memkit_storage.lexical import join
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
@@ -26,7 +24,6 @@ ONE_BIT_FROM = 256  # dimensions; below, one bit each is too coarse, and a byte 
 RETRAIN = 1.25  # times as many rows as at the last training: every seal between adds 1.4 ms to a search
 _GRACE = 60  # seconds for which readers in other processes may go on using a version that was replaced
 _CHUNK = 8_192  # rows that are turned into Arrow at once
-CONTENT = ("id", "text", *SCOPE_FIELDS, "metadata", *TIME_FIELDS.values())  # what a row says, by column
 _IN = 1_000  # positions in one SQL list
 _TABLE = "rows"
 
@@ -49,7 +46,7 @@ def open_table(root: Path, state: State, *, pinned: bool = True) -> Any:
 
 def build(root: Path, key: IndexKey, last: State | None, reader: Any) -> tuple[Any, str, int]:
     """Make a table beside the last one. Returns it, its directory and how many rows trained its ANN index."""
-    sweep(root, [last.table, last.terms] if last else [])
+    sweep(root, last.entries if last else [])
     name = free_name(root, "table-")
     table = lancedb().connect(root / name).create_table(_TABLE, reader, schema=reader.schema)
     index = lancedb().index
@@ -69,7 +66,7 @@ def build(root: Path, key: IndexKey, last: State | None, reader: Any) -> tuple[A
 
 def extend(root: Path, state: State, reader: Any, dead: Collection[int]) -> tuple[Any, str, int]:
     """Take dead positions out of the last table and add rows to it; results as in `build`."""
-    sweep(root, [state.table, state.terms])
+    sweep(root, state.entries)
     table = open_table(root, state, pinned=False)
     if table.version != state.version:  # a seal that did not finish
         table.restore(state.version)
@@ -110,8 +107,6 @@ def reader_of(dim: int, rows: Iterable[Row], tokens: Iterable[Sequence[str]]) ->
         pa.field("metadata", pa.string()),  # JSON, for people who query the table themselves
         pa.field("lex", pa.string()),  # the tokens, joined
         pa.field("vector", pa.list_(pa.float16(), dim)),
-        pa.field("crc", pa.uint32()),
-        pa.field("said", pa.uint32()),
     ]
     schema = pa.schema([*pa_fields(), *extra])
     pairs = zip(rows, tokens, strict=True)
@@ -129,21 +124,7 @@ def _batch(schema: Any, chunk: list[tuple[Row, Sequence[str]]]) -> Any:
     columns["metadata"] = [json.dumps(row.metadata, ensure_ascii=False) for row, _ in chunk]
     columns["lex"] = lex
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(halves.ravel()), halves.shape[1])
-    columns["crc"] = [
-        checksum(row.position, half.tobytes(), text) for (row, _), half, text in zip(chunk, halves, lex, strict=True)
-    ]
-    columns["said"] = [content_checksum(values) for values in zip(*(columns[name] for name in CONTENT), strict=True)]
     return pa.record_batch([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-
-
-def content_checksum(values: Sequence[Any]) -> int:
-    """Of what a row says, the values of CONTENT in order."""
-    return zlib.crc32("\x1f".join(map(repr, values)).encode("utf-8", "surrogatepass"))
-
-
-def checksum(position: int, vector: bytes, lex: str) -> int:
-    """Of what scores a row: Lance would hand out a flipped bit as data."""
-    return zlib.crc32(lex.encode(), zlib.crc32(vector, position & 0xFFFFFFFF))
 
 
 def listed(positions: Collection[int]) -> str:

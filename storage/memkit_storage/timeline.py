@@ -67,33 +67,32 @@ class Timeline:
             user, agent, run = keys[:, start].tolist()
             self._lines[user, agent, run] = _Line.of(times[start:end], positions[start:end])
 
-    def _scope(self, position: int) -> _Scope | None:
-        found = self._catalog.by_position([position])
-        if not len(found):
+    def _found(self, position: int) -> tuple[_Scope, int] | None:
+        """The scope of a version, and when it occurred."""
+        found = self._catalog.by_position([position]).tolist()
+        if not found:
             return None
-        user, agent, run = (int(self._catalog.column(n)[found[0]]) for n in ("user_id", "agent_id", "run_id"))
-        return user, agent, run
+        user, agent, run, time = (
+            int(self._catalog.column(name)[found[0]]) for name in ("user_id", "agent_id", "run_id", "occurred")
+        )
+        return (user, agent, run), time
 
     def put(self, position: int) -> None:
         """An item version is alive now."""
-        scope = self._scope(position)
-        if scope is not None:
-            self._fresh.setdefault(scope, []).append(position)
+        if (found := self._found(position)) is not None:
+            self._fresh.setdefault(found[0], []).append(position)
 
     def end(self, position: int) -> None:
         """A version has ended."""
-        scope = self._scope(position)
-        if scope is not None:
-            self._ended.setdefault(scope, set()).add(position)
+        if (found := self._found(position)) is not None:
+            self._ended.setdefault(found[0], set()).add(position)
 
     def around(self, position: int, reach: int) -> Around | None:
         """Up to `reach` items before and after a living version, with itself; None if it is not alive."""
-        scope = self._scope(position)
-        if scope is None:
+        found = self._found(position)
+        if found is None:
             return None
-        line = self._line(scope)
-        index = self._catalog.by_position([position])[0]
-        time = int(self._catalog.column("occurred")[index])
+        line, time = self._line(found[0]), found[1]
         first, last = np.searchsorted(line.times, [time, time + 1])
         at = int(first + np.searchsorted(line.positions[first:last], position))
         if at >= last or line.positions[at] != position:
