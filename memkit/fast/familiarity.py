@@ -46,7 +46,7 @@ PLACE = 5  # the best place that "perhaps" can give
 PRIOR_MEAN, PRIOR_SPREAD, PRIOR_NEEDS = 0.4, 0.12, 8
 RIVAL = 0.5  # standard deviations behind the nearest need at which another one counts a third
 SAMPLE = 64  # needs, the newest, whose nearest others stand for all
-SEVERAL = 3  # needs that an item has a prototype of
+SEVERAL = 5  # needs that an item has a prototype of
 
 
 class Whitening(NamedTuple):
