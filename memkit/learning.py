@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from memkit.arguments import queries_of
-from memkit.fast.tier import FamilyState
+from memkit.fast.family import FamilyState
 from memkit.items import Recall
 from memkit.scoping import Progress, View
 from memkit_storage.errors import InvalidInput

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from memkit.background import Background
 from memkit.fast.familiarity import lift
-from memkit.fast.tier import FamilyState
+from memkit.fast.family import FamilyState
 from memkit.items import Hit
 from memkit.ranking import Mode, Weights, prior, rank_single, score
 from memkit.signals import NAMES, Query, Window, measure

@@ -9,7 +9,7 @@ from support import embed
 from memkit import Memory
 from memkit.errors import Busy, InvalidInput, ItemNotFound
 from memkit.fast import ranker
-from memkit.fast.tier import packed, unpacked
+from memkit.fast.family import packed, unpacked
 from memkit.slow import gate, recall_band
 from memkit.slow.gate import Arms
 from memkit.slow.rounds import BYTES_A_FEEDBACK, LEAST, Budget

@@ -15,95 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from memkit.background import Background
-from memkit.fast import adapter, familiarity, needs, ranker
+from memkit.fast import adapter, needs, ranker
 from memkit.fast.adapter import AdapterState
-from memkit.fast.familiarity import Prepared, Whitening
+from memkit.fast.family import Family, FamilyState, needs_judged, packed, unpacked, words_judged
 from memkit.fast.feedback import Feedback
-from memkit.fast.needs import NeedsState
-from memkit.fast.trust import Trust
-from memkit.ranking import Weights
-from memkit.signals import NAMES
 from memkit.vectors import FileVectors
 from memkit_storage.format import FrameType
 from memkit_storage.lineage import records
 from memkit_storage.rows import Vector
-from memkit_storage.sample import milestone
 from memkit_storage.store import UNUSABLE, Store
 
-Family = tuple[str | None, ...]
-
-_NEEDS, _ADAPTED = NAMES.index("needs"), NAMES.index("adapted")
-UNPROVED = Trust()
 SNAPSHOT_EVERY = 128  # feedbacks of a family; replaying so many takes a tenth of a second
 SOURCE_CAP = 100.0  # weight that one named source can put into a family in all
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FamilyState:
-    """What one family has learned: a value, which nothing changes.
-
-    Attributes:
-        ranker, needs: of `memkit.fast`. `words`: of its query adapter.
-        ids: the items that `needs` knows by number.
-        sources: weight that each named source has put in.
-        feedbacks: how many were learned from.
-        trust_needs, trust_words: how far `needs` and `words` have earned belief.
-    """
-
-    ranker: ranker.RankerState
-    needs: NeedsState
-    words: AdapterState
-    ids: tuple[str, ...]
-    sources: dict[str, float]
-    feedbacks: int
-    trust_needs: Trust = UNPROVED
-    trust_words: Trust = UNPROVED
-    _ready: list[tuple[Background, Prepared]] = field(default_factory=list, repr=False)  # kept for reading
-
-    @classmethod
-    def empty(cls, dim: int) -> FamilyState:
-        """Nothing learned."""
-        return cls(ranker.empty(), needs.empty(dim), adapter.empty(dim), (), {}, 0)
-
-    @property
-    def weights(self) -> Weights:
-        """Of the signals, in use."""
-        values = ranker.weights(self.ranker).values.copy()
-        values[_ADAPTED] *= self.trust_words.degree
-        values[_NEEDS] *= self.trust_needs.degree
-        return Weights(values)
-
-    def adapted(self, query: Vector) -> tuple[Vector, float]:
-        """The query in the file's words (d,), and how far feedback supports that, in [0, 1]."""
-        return adapter.adapt(self.words, query)
-
-    def bonus(self, query: Vector, background: Background) -> dict[str, float]:
-        """How well items (by id) served such a need before, (0, 1]."""
-        if not self.ids:
-            return {}
-        found, _ = familiarity.recall(self.needs, query, prepared=self._prepared(background))
-        return {self.ids[number]: value for number, value in found.items()}
-
-    def _prepared(self, background: Background) -> Prepared:
-        former = self._ready[-1] if self._ready else None
-        known = milestone(len(self.needs.keys))
-        if former is not None and former[0] is background and milestone(len(former[1].raw)) == known:
-            if former[1].raw is self.needs.keys:
-                return former[1]
-            whitening = former[1].whitening
-        else:
-            whitening = _whitening(self.needs._replace(keys=self.needs.keys[:known]), background)
-        ready = familiarity.prepare(self.needs, whitening, former[1] if former else None)
-        self._ready[:] = [(background, ready)]
-        return ready
-
-
-def _whitening(state: NeedsState, background: Background) -> Whitening:
-    mean = background.raw.mean(axis=0) if len(background.raw) else np.zeros(state.keys.shape[1], np.float32)
-    centred = background.raw - mean
-    covariance = centred.T @ centred / max(len(centred), 1)
-    return familiarity.whitening_of(state, mean, np.asarray(covariance, np.float32), len(centred))
 
 
 @dataclass
@@ -313,8 +236,8 @@ class FastTier:
             ids=ids,
             sources=sources,
             feedbacks=state.feedbacks + 1,
-            trust_needs=_needs_judged(state, feedback),
-            trust_words=_words_judged(state, feedback),
+            trust_needs=needs_judged(state, feedback),
+            trust_words=words_judged(state, feedback),
             _ready=list(state._ready),
         )
 
@@ -366,27 +289,6 @@ class Branch(FastTier):
         """Nothing of a branch is kept."""
 
 
-def _needs_judged(state: FamilyState, feedback: Feedback) -> Trust:
-    """What bringing back the items of past needs, fully believed, does to this answer."""
-    without, believed = _with_and_without(state, feedback, _NEEDS)
-    lifted = familiarity.lift(believed, feedback.signals[:, _NEEDS])
-    return state.trust_needs.judged(without, lifted, feedback.labels > 0)
-
-
-def _words_judged(state: FamilyState, feedback: Feedback) -> Trust:
-    """What the query adapter, fully believed, does to this answer."""
-    without, believed = _with_and_without(state, feedback, _ADAPTED)
-    return state.trust_words.judged(without, believed, feedback.labels > 0)
-
-
-def _with_and_without(state: FamilyState, feedback: Feedback, signal: int) -> tuple[Any, Any]:
-    """Totals (n,) as they are in use but for one signal: without it, and with all of its weight."""
-    values = state.weights.values.copy()
-    values[signal] = 0.0
-    without = feedback.signals @ values
-    return without, without + feedback.signals[:, signal] * ranker.weights(state.ranker).values[signal]
-
-
 def weighed(feedbacks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Feedback, float]]:
     """Logged feedback with the weight that each gets, untrusted and excessive ones none; unusable ones are left out."""
     sources: dict[str, float] = {}
@@ -413,48 +315,3 @@ def _trusted(feedback: Feedback, sources: dict[str, float]) -> tuple[float, dict
     spent = sources.get(feedback.source, 0.0)
     weight = min(feedback.weight, max(0.0, SOURCE_CAP - spent))
     return weight, sources | {feedback.source: spent + weight}
-
-
-def packed(state: FamilyState, family: Family, feedbacks: Sequence[dict[str, Any]], epoch: int) -> dict[str, Any]:
-    """What a frame holds of a state that was learned from a family's first feedbacks; `unpacked` reads it."""
-    from safetensors.numpy import save
-
-    parts = {"ranker": ranker.to_arrays(state.ranker), "needs": needs.to_arrays(state.needs)}
-    parts["adapter"] = adapter.to_arrays(state.words)
-    arrays = {f"{part}.{name}": np.array(a, order="C") for part, found in parts.items() for name, a in found.items()}
-    return {
-        "family": list(family),
-        "learned": len(feedbacks),
-        "through": feedbacks[-1]["time"],
-        "epoch": epoch,
-        "feedbacks": state.feedbacks,
-        "ids": list(state.ids),
-        "sources": state.sources,
-        "trust": [list(state.trust_needs), list(state.trust_words)],
-        "arrays": save(arrays),
-    }
-
-
-def unpacked(value: Mapping[str, Any]) -> FamilyState:
-    """What `packed` gave.
-
-    Raises:
-        KeyError, ValueError, TypeError: written by another version, or not by memkit.
-    """
-    from safetensors.numpy import load
-
-    arrays = load(value["arrays"])
-    parts: dict[str, dict[str, Any]] = {"ranker": {}, "needs": {}, "adapter": {}}
-    for name, array in arrays.items():
-        part, _, field_name = name.partition(".")
-        parts[part][field_name] = array
-    return FamilyState(
-        ranker.from_arrays(parts["ranker"]),
-        needs.from_arrays(parts["needs"]),
-        adapter.from_arrays(parts["adapter"]),
-        tuple(value["ids"]),
-        dict(value["sources"]),
-        int(value["feedbacks"]),
-        trust_needs=Trust(*value["trust"][0]),
-        trust_words=Trust(*value["trust"][1]),
-    )

@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from memkit.fast import ranker
-from memkit.fast.tier import SNAPSHOT_EVERY, Family, FamilyState, FastTier, unpacked
+from memkit.fast.family import Family, FamilyState, unpacked
+from memkit.fast.tier import SNAPSHOT_EVERY, FastTier
 from memkit_storage import lineage
 from memkit_storage.format import FrameType
 from memkit_storage.store import UNUSABLE, Store

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from memkit.fast import ranker
+from memkit.fast.family import FamilyState
 from memkit.fast.feedback import Feedback
-from memkit.fast.tier import FamilyState, FastTier, weighed
+from memkit.fast.tier import FastTier, weighed
 from memkit.signals import SCALES
 
 if TYPE_CHECKING:

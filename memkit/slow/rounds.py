@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from memkit.fast.tier import Family
+from memkit.fast.family import Family
 from memkit.slow.bands import Band
 
 Progress = Callable[[int, int], None]

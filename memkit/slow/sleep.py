@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from memkit.fast.family import Family, FamilyState, packed
 from memkit.fast.feedback import Feedback
-from memkit.fast.tier import Family, FamilyState, FastTier, packed, weighed
+from memkit.fast.tier import FastTier, weighed
 from memkit.items import is_trusted
 from memkit.ranking import prior
 from memkit.recall import Asked, candidates

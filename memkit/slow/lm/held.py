@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from memkit.fast.tier import Family
+from memkit.fast.family import Family
 from memkit.slow.lm.expert import Expert, from_arrays
 from memkit_storage import lineage
 from memkit_storage.lineage import Record

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memkit.errors import InvalidInput
+from memkit.fast.family import Family
 from memkit.fast.lm.places import identity
-from memkit.fast.tier import Family, FastTier
+from memkit.fast.tier import FastTier
 from memkit.items import Hit
 from memkit.relations import cosine, is_newer, may_supersede, supersedes
 from memkit.slow import bands
