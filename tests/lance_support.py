@@ -66,7 +66,7 @@ class Both:
         assert self.index.dense(query(seed), k, where)[0] == near
         assert self.index.lexical(terms, k, self.stats, where)[0] == said
         expected = self.tail.score([position for position, _ in [*near, *said]], query(seed), terms)
-        assert self.index.search(query(seed), terms, k, where, frozenset(), self.stats) == expected
+        assert self.index.search(query(seed), terms, k, where, frozenset(), self.stats)[0] == expected
 
 
 def exact(rows: Sequence[Row]) -> Rows:

@@ -185,11 +185,11 @@ def test_nothing_is_asked_of_the_table_without_a_question(large: Both) -> None:
 def test_rows_near_another_vector_are_named_beside_what_is_found(large: Both, where: dict[str, str] | None) -> None:
     """As the tail names them, whatever the filter leaves; what is found is the same."""
     only, terms = Filter.parse(where), ["w1", "w2"]
-    found, named = large.index.search_with(query(4), terms, 10, only, frozenset(), large.stats, query(9))
+    found, named = large.index.search(query(4), terms, 10, only, frozenset(), large.stats, query(9))
 
     assert named == [position for position, _ in large.tail.dense(query(9), 10, large.tail.select(only))]
-    assert found == large.index.search(query(4), terms, 10, only, frozenset(), large.stats)
-    assert large.index.search_with(query(4), terms, 10, only, frozenset(), large.stats, query(9) * 0)[1] == []
+    assert found == large.index.search(query(4), terms, 10, only, frozenset(), large.stats)[0]
+    assert large.index.search(query(4), terms, 10, only, frozenset(), large.stats, query(9) * 0)[1] == []
 
 
 # dead rows
@@ -207,7 +207,7 @@ def test_dead_rows_are_never_returned_and_k_rows_survive(large: Both) -> None:
 
     assert len(found) == len(said) == 10
     assert not dead & {*found, *said}
-    assert set(large.index.search(query(4), ["w1"], 10, None, dead, large.stats)) == {*found, *said}
+    assert set(large.index.search(query(4), ["w1"], 10, None, dead, large.stats)[0]) == {*found, *said}
 
 
 def test_all_rows_may_be_dead(both: Both) -> None:

@@ -61,7 +61,7 @@ class Made:
 
     Attributes:
         family: of scopes. scope: by name. positions: of the versions it was made from. digest: over them.
-        learned: whatever else its kind needs in its frame (`memkit.fast.tier.packed` for a recall band).
+        learned: whatever else its kind needs in its frame (`memkit.fast.family.packed` for a recall band).
         arrays: parameters, in the safetensors format. chain: of the log that it was made from.
     """
 

@@ -180,7 +180,7 @@ class Index:
             sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
             latest = int(self._store.catalog.column("occurred")[self._store.catalog.alive(self._as_of)].max(initial=0))
         if sealed is not None:
-            found, nearest = sealed.search_with(vector, terms, k, where, dead, stats, other)
+            found, nearest = sealed.search(vector, terms, k, where, dead, stats, other)
             matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]
             beside += nearest[:count]
         known = {term: stats.df.get(term, 0) for term in terms}

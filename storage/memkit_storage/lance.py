@@ -206,26 +206,13 @@ class LanceIndex:
         where: Filter | None,
         dead: Collection[int],
         stats: TermStats,
-    ) -> dict[int, tuple[float, float]]:
+        also: Vector | None = None,
+    ) -> tuple[dict[int, tuple[float, float]], list[int]]:
         """The k best rows by meaning and the k best by words: position -> (cosine, BM25), both exact.
 
-        Two LanceDB queries at once, or one where the filter leaves few rows. Arguments as in `dense` and `lexical`.
-        """
-        return self.search_with(query, terms, k, where, dead, stats, None)[0]
-
-    def search_with(  # noqa: PLR0917 - as `search`
-        self,
-        query: Vector | None,
-        terms: Sequence[str],
-        k: int,
-        where: Filter | None,
-        dead: Collection[int],
-        stats: TermStats,
-        also: Vector | None,
-    ) -> tuple[dict[int, tuple[float, float]], list[int]]:
-        """What `search` finds, and the positions of the k rows nearest to another vector (d,), nearest first.
-
-        All queries at once: that takes LanceDB 3 ms less than one after the other.
+        And the positions of the k rows nearest to another vector, `also` (d,), nearest first. All LanceDB queries at
+        once, which takes 3 ms less than one after the other; or one, where the filter leaves few rows. Other arguments
+        as in `dense` and `lexical`.
         """
         sql = where.sql() if where else None
         few = self._few(sql, dead) if sql is not None else None
