@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memkit import Hit, Item, Memory
+from memkit.errors import InvalidInput
 from memkit.ingest import Draft
 from memkit.views import ANY_ITEM, name_of, named
 from memkit_adapters._common import memory_functions
@@ -103,9 +104,15 @@ class MemkitVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Add texts in one write; one whose id is there already becomes its new version. Returns their ids."""
+        """Add texts in one write; one whose id is there already becomes its new version. Returns their ids.
+
+        Raises:
+            InvalidInput: more or fewer metadatas or ids than texts; nothing is written.
+        """
         rows = list(texts)
         labels, names = metadatas or [{}] * len(rows), ids or [None] * len(rows)
+        if {len(labels), len(names)} != {len(rows)}:
+            raise InvalidInput(f"{len(rows)} texts, {len(labels)} metadatas, {len(names)} ids; pass one for each text")
         own = [None if name is None else named(self.memory, name) for name in names]
         drafts = [Draft(text, id=id_, metadata=label) for text, label, id_ in zip(rows, labels, own, strict=True)]
         return [name_of(self.memory, item.id) for item in self.memory.add_drafts(drafts)]

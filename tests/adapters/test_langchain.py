@@ -67,6 +67,15 @@ def test_from_texts_makes_a_file_that_another_process_can_open(tmp_path):
     second.memory.close()
 
 
+def test_lists_of_unequal_length_are_refused_and_nothing_is_written(memory):
+    store = MemkitVectorStore(memory)
+    with pytest.raises(InvalidInput, match="2 texts, 2 metadatas, 1 ids"):
+        store.add_texts(["one", "two"], ids=["a"])
+    with pytest.raises(InvalidInput, match="1 texts, 2 metadatas, 1 ids"):
+        store.add_texts(["one"], [{}, {}])
+    assert memory.list().items == []
+
+
 def test_delete_without_ids_empties_the_view_alone(memory):
     memory.add("kept", user_id="bo")
     store = MemkitVectorStore(memory.scope(user_id="ana"))
