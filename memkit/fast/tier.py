@@ -198,7 +198,10 @@ class FastTier:
             learned = value["learned"]
             if len(lesson.feedbacks) < learned or lesson.feedbacks[learned - 1]["time"] != value["through"]:
                 return
-            lesson.state, lesson.band = unpacked(value), value.get("band")
+            state = unpacked(value)
+            if lesson.state is not None:  # the same needs, as a rule: what was made ready of them goes on
+                state._ready.extend(lesson.state._ready)
+            lesson.state, lesson.band = state, value.get("band")
             lesson.learned = lesson.saved = learned
         except UNUSABLE:
             return  # of signals that are not measured any more, or by a faulty writer: replay

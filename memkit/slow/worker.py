@@ -69,12 +69,18 @@ def watch(
 
 
 def modest() -> None:
-    """Let everybody else go first, with one thread: before numpy and torch are imported, or they have theirs."""
+    """Let everybody else go first, with one thread: before numpy and torch are imported, or they have theirs.
+
+    Niceness alone is not enough: what wakes up beside a nice process may wait for milliseconds until it gives way.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if hasattr(os, "nice"):
         with suppress(OSError):
             os.nice(max(0, NICE - os.nice(0)))  # once, however often it is asked for
+    if hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Supervisor:
