@@ -55,8 +55,8 @@ def in_scope(entry: Draft, scope: dict[str, str], fixed: dict[str, str]) -> Draf
     return replace(entry, **missing) if missing else entry
 
 
-def behind(scope: Mapping[str, str], name: str) -> str:
-    """A name behind a scope, as an id: in one file, equal names of different scopes are different ids."""
+def qualified(scope: Mapping[str, str], name: str) -> str:
+    """A name qualified by a scope, as an id: in one file, equal names of different scopes are different ids."""
     fields = {field: scope[field] for field in SCOPE_FIELDS if field in scope}
     return f"{json.dumps(fields, ensure_ascii=False)} {name}"
 

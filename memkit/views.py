@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memkit.arguments import behind
+from memkit.arguments import qualified
 from memkit.items import Item
 from memkit.memory import Memory
 from memkit_storage.errors import InvalidInput
@@ -40,13 +40,13 @@ def named(memory: Memory, name: str) -> str:
 
     What a view holds under the bare name already (imported, or added by its id) keeps that.
     """
-    id_ = behind(memory.bound, name) if memory.bound else name
+    id_ = qualified(memory.bound, name) if memory.bound else name
     return name if id_ != name and _holds(memory, name) else id_
 
 
 def name_of(memory: Memory, id_: str) -> str:
     """The name that `named` made an id from."""
-    return id_.removeprefix(behind(memory.bound, "")) if memory.bound else id_
+    return id_.removeprefix(qualified(memory.bound, "")) if memory.bound else id_
 
 
 def _holds(memory: Memory, name: str) -> bool:

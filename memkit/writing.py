@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from memkit.arguments import behind
+from memkit.arguments import qualified
 from memkit.fast.salience import Salience
 from memkit.ingest import Draft
 from memkit.items import MergeReport
@@ -95,7 +95,7 @@ class Writer:
         return [entry if entry.id is None else self._own_id(entry, check_id(entry.id), owners) for entry in entries]
 
     def _own_id(self, entry: Draft, id_: str, owners: dict[str, Scope]) -> Draft:
-        scope, apart = _scope_of(entry), behind(_names_of(entry), id_)
+        scope, apart = _scope_of(entry), qualified(_names_of(entry), id_)
         first, second = (owners.get(one) or self._store.owner(one) for one in (id_, apart))
         chosen = id_ if second is None and first in (None, scope) else apart
         owners[chosen] = scope

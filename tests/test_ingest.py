@@ -6,26 +6,14 @@ import gzip
 import json
 import types
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ingest_support import TEXTS, write
 
 from memkit.errors import InvalidInput
 from memkit.ingest import MAX_TEXT, check_metadata, drafts, message, read, sources
-
-ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared" / "data"
-DATA = ROOT / "memkit" / "data"
-TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
-
-
-def write(path: Path, content: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
-
 
 # messages
 

@@ -104,7 +104,7 @@ def test_damage_under_an_open_index_is_no_wrong_answer(
     assert index is not None
     assert grown.index is not None
     expected = answers(grown.index, grown.stats)
-    for path in [*(tmp_path / "copy").rglob("data/*.lance"), *(tmp_path / "copy").glob("shelf-*")]:
+    for path in [*(tmp_path / "copy").rglob("data/*.lance"), *(tmp_path / "copy").glob("segment-*")]:
         damage(path)
 
     def use() -> None:
@@ -122,7 +122,7 @@ def test_a_flipped_bit_in_a_large_table_is_noticed_when_the_row_is_returned(
     """Reading everything at opening would take too long; the row's own checksum does not match."""
     monkeypatch.setattr(cache, "_EAGER", 0)
     both.seal([make(0, "tea"), make(1, "may", 2)])
-    (data,) = both.root.glob("shelf-*")
+    (data,) = both.root.glob("segment-*")
     content = data.read_bytes()
     vector = make(1, "may", 2).vector.astype(np.float16).tobytes()
     assert content.count(vector) == 1
@@ -141,7 +141,7 @@ def test_a_cut_file_of_a_large_table_is_noticed_at_opening(both: Both, monkeypat
     """Sizes are compared even where reading everything would take too long."""
     monkeypatch.setattr(cache, "_EAGER", 0)
     both.seal(many(50))
-    for data in [*both.root.rglob("data/*.lance"), *both.root.glob("shelf-*")]:
+    for data in [*both.root.rglob("data/*.lance"), *both.root.glob("segment-*")]:
         whole = data.read_bytes()
         cut(data)
         assert LanceIndex.open(both.root, KEY) is None

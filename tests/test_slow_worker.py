@@ -81,6 +81,15 @@ def test_a_worker_is_modest_once_and_before_numpy_has_its_threads():
     assert done.stdout.split() == [str(max(10, os.nice(0))), "1", "False"]
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no idle scheduling")
+def test_a_worker_gives_way_at_once():
+    code = (
+        "import os; from memkit.slow.worker import modest; modest(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.split() == ["True"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sleep_killed_at_any_moment_loses_nothing_and_the_next_one_goes_on(open_memory, tmp_path, seed):

@@ -23,7 +23,7 @@ from memkit_storage import files
 SCHEMA = 2  # raised with every change of the table's columns or indexes
 _STATE, _LOCK = "STATE", "LOCK"
 _BULK = "data"  # directories of this name hold rows that are only searched
-SHELF = "shelf-"  # files of this name hold rows that are returned, each of which carries its own checksum
+SEGMENT = "segment-"  # files of this name hold rows that are returned, each of which carries its own checksum
 _HINT = "latest_version_hint.json"  # the one file that Lance changes, and does without
 _EAGER = 256 << 20  # bytes of rows that opening reads to compare them: 0.1 s where they are cached
 _BLOCK = 1 << 20
@@ -69,7 +69,7 @@ class State:
         watermark: log position up to which the table holds exactly the living rows.
         chain: hash of the log at the watermark.
         table: directory of the database.
-        shelves: files of what rows say.
+        segments: files of what rows say.
         version: of the table.
         rows: in the table.
         trained: rows at the last training of the ANN index; 0: there is none.
@@ -83,7 +83,7 @@ class State:
     watermark: int
     chain: str
     table: str
-    shelves: list[str]
+    segments: list[str]
     version: int
     rows: int
     trained: int
@@ -95,7 +95,7 @@ class State:
     @property
     def entries(self) -> list[str]:
         """What of the directory belongs to it."""
-        return [self.table, self.terms, *self.shelves]
+        return [self.table, self.terms, *self.segments]
 
 
 def read_state(root: Path) -> State | None:
@@ -205,7 +205,7 @@ def _matches(path: Path, size: int, crc: int, *, deep: bool) -> bool:
 
 
 def _is_bulk(path: Path) -> bool:
-    return path.parent.name == _BULK or path.name.startswith(SHELF)
+    return path.parent.name == _BULK or path.name.startswith(SEGMENT)
 
 
 def _files(entry: Path) -> Iterator[Path]:

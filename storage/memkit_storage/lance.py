@@ -1,7 +1,7 @@
 """The sealed rows: a LanceDB table in a cache directory, derived from the log and disposable.
 
 Lance neither syncs nor checksums what it writes. Here every file is synced and listed with its checksum (`cache`),
-and what a row says is kept beside the table with a checksum of its own (`shelf`). What does not fit is a `None` at
+and what a row says is kept beside the table with a checksum of its own (`segments`). What does not fit is a `None` at
 opening or an `IndexDamaged` at searching, never an answer.
 
 A `LanceIndex` stays at its version while a newer one is being sealed. Scores are not LanceDB's: it proposes
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from memkit_storage.cache import (
-    SHELF,
+    SEGMENT,
     IndexBusy,
     IndexDamaged,
     IndexKey,
@@ -42,7 +42,7 @@ from memkit_storage.filters import Filter
 from memkit_storage.lance_table import build, extend, lancedb, open_table, reader_of
 from memkit_storage.lexical import TermStats, join, split, unique
 from memkit_storage.rows import Row, Vector
-from memkit_storage.shelf import Record, Shelf, write
+from memkit_storage.segments import Record, Segments, write
 from memkit_storage.tail import Found, Passage, Positions, Rows, unit
 
 NPROBES = 50
@@ -52,7 +52,7 @@ _FEW = 128  # rows that a filter leaves: all of them are read, in one query inst
 _TIES = 512  # candidates, from which on it does not matter which of equal rows stand at the cut
 _DRIFT = 1.001  # float32, and what LanceDB's own statistics are behind by
 _SPARE = 1.25  # records for each row of the table, from which on those of rows that have ended are left behind
-_SHELVES = 16  # files of records, which stay open, until they become one
+_SEGMENTS = 16  # files of records, which stay open, until they become one
 
 
 def available() -> bool:
@@ -72,7 +72,7 @@ class LanceIndex:
         self._state = state
         self._table = table
         self._queries = table._table  # the asynchronous one that it wraps
-        self._shelf = Shelf([root / name for name in state.shelves])
+        self._segments = Segments([root / name for name in state.segments])
 
     @classmethod
     def open(cls, root: Path, key: IndexKey) -> LanceIndex | None:
@@ -135,16 +135,16 @@ class LanceIndex:
                 else:
                     table, name, trained = extend(root, before._state, reader, dead)
                 found = table.version, table.count_rows()
-            shelves = _shelved(root, before, table, rows, tokens)
+            segments = _with_segment(root, before, table, rows, tokens)
             terms = free_name(root, "terms-")
             (root / terms).write_bytes(stats.to_bytes())
-            entries = listing(root, [terms, name, *shelves], last.files if last else {})
+            entries = listing(root, [terms, name, *segments], last.files if last else {})
             state = State(
                 key,
                 watermark,
                 chain,
                 name,
-                shelves,
+                segments,
                 *found,
                 trained,
                 terms,
@@ -318,7 +318,7 @@ class LanceIndex:
         Raises:
             IndexDamaged: the table cannot be read.
         """
-        records, known = list(self._shelf.read(positions)), surprises or {}
+        records, known = list(self._segments.read(positions)), surprises or {}
         with _trusted("rows could not be decoded"):
             return [
                 Passage(one.row(known.get(one.position)), split(one.lex), vector)
@@ -356,9 +356,9 @@ class LanceIndex:
     def _rows(self, table: Any, dead: Collection[int]) -> Rows:
         """The rows of an answer, but those that have ended since."""
         wanted = [position for position in table["position"].to_pylist() if position not in dead]
-        records = list(self._shelf.read(wanted))
+        records = list(self._segments.read(wanted))
         if len(records) != len(wanted):
-            raise IndexDamaged("a row of the table is not on the shelf")
+            raise IndexDamaged("a row of the table is in no segment")
         return Rows(np.array(wanted, np.int64), self._vectors(records), [split(one.lex) for one in records])
 
     def _vectors(self, records: Sequence[Record]) -> Vector:
@@ -370,19 +370,19 @@ class LanceIndex:
         return Rows(np.zeros(0, np.int64), np.zeros((0, self._state.key.dim), np.float32), [])
 
 
-def _shelved(
+def _with_segment(
     root: Path, before: LanceIndex | None, table: Any, rows: Sequence[Row], tokens: Sequence[Sequence[str]]
 ) -> list[str]:
-    """The shelves of a table after a seal: those before it and one of the new rows, or one anew."""
-    name, fresh = free_name(root, SHELF), (Record.of(*pair) for pair in zip(rows, tokens, strict=True))
+    """The segments of a table after a seal: those before it and one of the new rows, or one anew."""
+    name, fresh = free_name(root, SEGMENT), (Record.of(*pair) for pair in zip(rows, tokens, strict=True))
     if before is None:
         write(root / name, fresh)
         return [name]
-    old, held = before._state.shelves, len(before._shelf.positions)
-    if len(old) < _SHELVES and held + len(rows) <= _SPARE * table.count_rows():
+    old, held = before._state.segments, len(before._segments.positions)
+    if len(old) < _SEGMENTS and held + len(rows) <= _SPARE * table.count_rows():
         write(root / name, fresh)
         return [*old, name]
-    write(root / name, chain(before._shelf.only(set(_positions(table).tolist())), fresh))
+    write(root / name, chain(before._segments.only(set(_positions(table).tolist())), fresh))
     return [name]
 
 

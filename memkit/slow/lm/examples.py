@@ -78,10 +78,10 @@ def padded(examples: Sequence[Example], device: torch.device | None = None) -> P
     mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in examples])
     said = [(row, at) for row, example in enumerate(examples) for at in range(example.start, len(example.ids))]
     rows, ends = torch.tensor(said).T
-    return Padded(*(sent(part, device) for part in (ids, mask, rows, ends - 1, ids[rows, ends])))
+    return Padded(*(to_device(part, device) for part in (ids, mask, rows, ends - 1, ids[rows, ends])))
 
 
-def sent(array: Tensor, device: torch.device | None) -> Tensor:
+def to_device(array: Tensor, device: torch.device | None) -> Tensor:
     """An array on a device; neither side waits for the other."""
     on_gpu = device is not None and device.type == "cuda"
     return (array.pin_memory() if on_gpu else array).to(device, non_blocking=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memkit.fast.lm.places import head
 from memkit.slow.lm import scope
-from memkit.slow.lm.examples import Example, padded, sent
+from memkit.slow.lm.examples import Example, padded, to_device
 from memkit.slow.lm.expert import PHRASE, Expert, Slots, gate, layers, opening, scope_layer
 
 LIKELY = 64  # tokens of a frozen answer that are compared
@@ -135,16 +135,16 @@ def loss(model: Any, slots: Slots, rows: Sequence[Row], where: Where, weights: W
     found, targets = logits(model, rows, where)
     count = torch.tensor([len(row.example.ids) - row.example.start for row in rows])
     at = torch.repeat_interleave(count)
-    said = sent(torch.tensor([row.said for row in rows])[at], found.device)
+    said = to_device(torch.tensor([row.said for row in rows])[at], found.device)
     each = nn.functional.cross_entropy(found, targets, reduction="none") * said
     told = each.sum().detach() / said.sum()
     teachers = [row.teacher for row in rows if row.teacher is not None]
     if teachers:
         which = torch.tensor([row.teacher is not None for row in rows])[at].nonzero()[:, 0]
         each = each + torch.where(said, weights.distil, weights.keep) * _moved(
-            found, sent(which, found.device), teachers
+            found, to_device(which, found.device), teachers
         )
-    return (each / sent(count[at], found.device)).sum(), told
+    return (each / to_device(count[at], found.device)).sum(), told
 
 
 def _moved(said: Tensor, which: Tensor, teachers: list[tuple[Tensor, Tensor]]) -> Tensor:

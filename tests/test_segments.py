@@ -9,19 +9,19 @@ from lance_support import Both, make, many
 
 from memkit_storage.cache import IndexDamaged
 from memkit_storage.rows import Row
-from memkit_storage.shelf import Record, Shelf, write
+from memkit_storage.segments import Record, Segments, write
 
 
-def shelf(folder: Path, *some: list[Row]) -> Shelf:
-    paths = [folder / f"shelf-{i}" for i in range(len(some))]
+def segments(folder: Path, *some: list[Row]) -> Segments:
+    paths = [folder / f"segment-{i}" for i in range(len(some))]
     for path, rows in zip(paths, some, strict=True):
         write(path, (Record.of(row, row.text.split()) for row in rows))
-    return Shelf(paths)
+    return Segments(paths)
 
 
 def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
     row = make(7, "straße 東京 🙂", user_id="ana", n=3, deep={"a": [1, None, "x"]}, price=0.1)
-    (record,) = shelf(tmp_path, [row]).read([7])
+    (record,) = segments(tmp_path, [row]).read([7])
 
     back = record.row(0.25)
     assert record.lex == row.text
@@ -31,17 +31,17 @@ def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_the_order_asked_from_whichever_file_and_missing_ones_are_left_out(tmp_path: Path) -> None:
-    here = shelf(tmp_path, many(20), many(20, start=100), [])
+    here = segments(tmp_path, many(20), many(20, start=100), [])
 
     assert [one.position for one in here.read([105, 3, 999, 100, -1, 19])] == [105, 3, 100, 19]
     assert here.positions.tolist() == [*range(20), *range(100, 120)]
     assert [one.position for one in here.only({5, 101, 300})] == [5, 101]
-    assert list(shelf(tmp_path).read([1])) == []
+    assert list(segments(tmp_path).read([1])) == []
 
 
 @pytest.mark.parametrize("where", [0, 2, 30, 75])
 def test_a_flipped_bit_is_noticed_in_the_row_that_it_is_in(tmp_path: Path, where: int) -> None:
-    here, path = shelf(tmp_path, [make(0, "tea at four"), make(1, "may")]), tmp_path / "shelf-0"
+    here, path = segments(tmp_path, [make(0, "tea at four"), make(1, "may")]), tmp_path / "segment-0"
     data = bytearray(path.read_bytes())
     data[where] ^= 4
     path.write_bytes(data)
@@ -53,11 +53,11 @@ def test_a_flipped_bit_is_noticed_in_the_row_that_it_is_in(tmp_path: Path, where
 
 @pytest.mark.parametrize("keep", [0, 5, 40, -1])
 def test_a_cut_file_is_noticed_when_it_is_opened_or_read(tmp_path: Path, keep: int) -> None:
-    here, path = shelf(tmp_path, many(3)), tmp_path / "shelf-0"
+    here, path = segments(tmp_path, many(3)), tmp_path / "segment-0"
     path.write_bytes(path.read_bytes()[:keep])
 
     with pytest.raises(IndexDamaged):
-        Shelf([path])
+        Segments([path])
     if keep >= 0:
         with pytest.raises(IndexDamaged):
             list(here.read([0]))
@@ -74,14 +74,14 @@ def test_what_rows_said_that_have_ended_does_not_pile_up(tmp_path: Path) -> None
         before = now
     index = both.seal(many(5, start=5_000), dead=before[:5])  # the few of a small change stay until there are more
     assert len(index.passages(before[:5])) == 5
-    assert len(list(both.root.glob("shelf-*"))) == 2
+    assert len(list(both.root.glob("segment-*"))) == 2
 
 
 def test_many_small_seals_do_not_leave_many_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memkit_storage.lance._SHELVES", 2)
+    monkeypatch.setattr("memkit_storage.lance._SEGMENTS", 2)
     both, now = Both(tmp_path / "index"), []
     for start in range(0, 500, 100):
         index = both.seal(many(10, start=start))
         now += range(start, start + 10)
         assert sorted(one.row.position for one in index.passages(range(500))) == now
-        assert len(index._state.shelves) <= 2
+        assert len(index._state.segments) <= 2

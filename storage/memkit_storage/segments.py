@@ -92,7 +92,7 @@ def write(path: Path, records: Iterable[Record]) -> None:
         out.write(directory + _FOOT.pack(zlib.crc32(directory), len(positions)))
 
 
-class Shelf:
+class Segments:
     """The records of several files, which stay open.
 
     Raises:
@@ -133,7 +133,7 @@ class Shelf:
         return self.read([position for position in self.positions.tolist() if position in living])
 
 
-def _opened(path: Path, owner: Shelf) -> int:
+def _opened(path: Path, owner: Segments) -> int:
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     weakref.finalize(owner, os.close, fd)
     return fd
