@@ -117,7 +117,7 @@ def check_text(text: Any, what: str = "text") -> str:
     return text
 
 
-def fitted(text: str) -> str:
+def truncated(text: str) -> str:
     """As much of a text as one item holds, with a "?" for half a character: for words that a program passes on, and
     that must not stop it.
     """

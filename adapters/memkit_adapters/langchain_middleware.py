@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from memkit import Memory, Recall
-from memkit.ingest import Draft, fitted
+from memkit.ingest import Draft, truncated
 from memkit.views import named
 from memkit_adapters._common import view_for
 from memkit_adapters._guard import missing
@@ -84,7 +84,7 @@ class MemkitMiddleware(AgentMiddleware[AgentState[Any], Any]):
             return None
         own = [named(memory, message.id) for message in messages if message.id]
         where = {"id": {"nin": own}} if own else None
-        return memory.recall(fitted(asked.text), max_tokens=self._max_tokens, where=where)
+        return memory.recall(truncated(asked.text), max_tokens=self._max_tokens, where=where)
 
     def _remember(self, messages: list[AnyMessage], memory: Memory) -> None:
         said = [m for m in messages if isinstance(m, HumanMessage | AIMessage) and m.text.strip()]
@@ -92,11 +92,11 @@ class MemkitMiddleware(AgentMiddleware[AgentState[Any], Any]):
         recall = self._recalled(messages, memory) if answer is not None else None
         memory.add_drafts([_draft(message, memory) for message in said])
         if answer is not None and recall is not None and not recall.abstained:
-            recall.observe(fitted(answer.text))
+            recall.observe(truncated(answer.text))
 
 
 def _draft(message: AnyMessage, memory: Memory) -> Draft:
     """Under the message's own id: who sends a thread again adds nothing."""
     role = "user" if isinstance(message, HumanMessage) else "assistant"
     id_ = named(memory, message.id) if message.id else None
-    return Draft(fitted(message.text), id=id_, metadata={"role": role})
+    return Draft(truncated(message.text), id=id_, metadata={"role": role})

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from memkit import Memory
-from memkit.ingest import Draft, fitted
+from memkit.ingest import Draft, truncated
 from memkit.packing import estimate_tokens
 from memkit.views import everything
 from memkit_adapters._guard import missing
@@ -78,7 +78,7 @@ class MemkitMemoryBlock(BaseMemoryBlock[str]):
 
 
 def _words(message: ChatMessage) -> str:
-    return fitted((message.content or "").strip())
+    return truncated((message.content or "").strip())
 
 
 def _same(one: Any) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from memkit import Memory
-from memkit.ingest import fitted
+from memkit.ingest import truncated
 from memkit.journal import Journal
 from memkit_adapters._common import memory_functions
 from memkit_adapters._guard import missing
@@ -109,4 +109,4 @@ def _asked(items: list[TResponseInputItem]) -> str:
     content = said[-1] if said else None
     if isinstance(content, list):
         content = "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text"))
-    return fitted(content.strip()) if isinstance(content, str) else ""
+    return truncated(content.strip()) if isinstance(content, str) else ""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from memkit import Memory, Recall
-from memkit.ingest import fitted
+from memkit.ingest import truncated
 from memkit_adapters._common import INSTRUCTIONS, memory_functions, view_for
 from memkit_adapters._guard import missing
 
@@ -86,7 +86,7 @@ class MemkitMemory(AbstractCapability[Any]):
         """Remember what was said, and learn from what the answer used."""
         if not self.read_only:
             answer = result.output if isinstance(result.output, str) else to_json(result.output, fallback=str).decode()
-            await asyncio.to_thread(self._keep, _words(ctx.prompt), fitted(answer))
+            await asyncio.to_thread(self._keep, _words(ctx.prompt), truncated(answer))
         return result
 
     def _keep(self, prompt: str, answer: str) -> None:
@@ -99,7 +99,7 @@ class MemkitMemory(AbstractCapability[Any]):
 def _words(prompt: Any) -> str:
     """The text of a prompt, which may be text, text with pictures, or nothing."""
     parts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    return fitted("\n".join(part for part in parts if isinstance(part, str) and part.strip()))
+    return truncated("\n".join(part for part in parts if isinstance(part, str) and part.strip()))
 
 
 def _with_recall(messages: list[ModelMessage], text: str) -> list[ModelMessage]:
