@@ -146,6 +146,7 @@ class Finder:
         if pool is None:
             pool, _ = self._pool([query], allowed, scope, KEPT)
         kept = self._shown(pool, helped)
+        familiar, again = self._again(pool, allowed, helped, misled)
         self._fast.record(
             Feedback(
                 time_us=now_us(),
@@ -160,6 +161,8 @@ class Finder:
                 weight=float(weight),
                 source=source,
                 trusted=trusted,
+                familiar=familiar,
+                again=again,
             )
         )
 
@@ -201,6 +204,17 @@ class Finder:
             if row is None or not allowed.matches(row):
                 raise ItemNotFound(f"no item {id_!r} here to give feedback on; pass ids of hits in this scope")
         return helped, misled
+
+    def _again(
+        self, pool: Pool, allowed: Filter, helped: Sequence[str], misled: Sequence[str]
+    ) -> tuple[float | None, bool]:
+        """How near the nearest past need was, and whether it was asked again; None where this cannot tell."""
+        z, nearest = pool.remembered.z, pool.remembered.nearest
+        rows = [self._store.get(id_) for id_ in nearest]
+        judged = helped or not set(nearest).isdisjoint(misled)
+        if not judged or not any(row is not None and allowed.matches(row) for row in rows):
+            return None, False
+        return z, not set(nearest).isdisjoint(helped)
 
     def _shown(self, pool: Pool, helped: Sequence[str]) -> Any:
         """Which candidates are kept for learning: the best, and those that helped."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from memkit.background import Background
 from memkit.fast.familiarity import lift
-from memkit.fast.family import FamilyState
+from memkit.fast.family import NOTHING, FamilyState, Remembered
 from memkit.items import Hit
 from memkit.ranking import Mode, Weights, prior, rank_single, score
 from memkit.signals import NAMES, Query, Window, measure
@@ -52,7 +52,7 @@ class Asked:
     @property
     def memory(self) -> float:
         """How far the memory of past needs is believed, in [0, 1]."""
-        return 0.0 if self.learned is None else self.learned.trust_needs.degree
+        return 0.0 if self.learned is None else self.learned.memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Pool:
     """Ranked candidates: positions (n,), signals (n, len(NAMES)) and totals (n,), best first.
 
     `rows` is what they say, by position, `query` what they were measured with, `known` those of its terms that some
-    item holds, `items` how many items the file has.
+    item holds, `items` how many items the file has, `remembered` what past needs said.
     """
 
     positions: npt.NDArray[np.int64]
@@ -70,6 +70,7 @@ class Pool:
     query: Query | None = None
     known: frozenset[str] = frozenset()
     items: int = 0
+    remembered: Remembered = NOTHING
 
     def ranked(self) -> Pool:
         """In order; of equals the newer one first."""
@@ -82,10 +83,11 @@ def candidates(index: Index, asked: Asked, limit: int) -> Pool:
     meant = _meant(asked)
     also = None if meant is None else (meant, ADAPTED)
     found = index.search(asked.vector, asked.text, max(CANDIDATES, 3 * limit), asked.where, also=also)
-    bonus = _remembered(index, asked, background(found.sample))
+    remembered = NOTHING if asked.learned is None else asked.learned.remembered(asked.vector, background(found.sample))
+    bonus = index.positions(remembered.bonus)
     best = list(dict.fromkeys([*_promising(found, max(FIRST, limit)), *bonus, *found.also]))
     if not best:
-        return Pool(np.zeros(0, np.int64), np.zeros((0, len(NAMES))), np.zeros(0))
+        return Pool(np.zeros(0, np.int64), np.zeros((0, len(NAMES))), np.zeros(0), remembered=remembered)
     around = index.around(best, REACH + 1)
     query = Query.of(asked.text, asked.vector, found, asked.now_us, meant=meant)
     rows, positions, signals = _measured(index, query, found, best, around)
@@ -95,7 +97,7 @@ def candidates(index: Index, asked: Asked, limit: int) -> Pool:
     positions, signals = positions[keep], signals[keep]
     totals = lift(asked.weights.totals(signals), signals[:, _NEEDS] * asked.memory)
     known = frozenset(term for term, df in found.frequencies.items() if df)
-    return Pool(positions, signals, totals, rows, query, known, found.items).ranked()
+    return Pool(positions, signals, totals, rows, query, known, found.items, remembered).ranked()
 
 
 def _measured(
@@ -121,11 +123,6 @@ def _measured(
 def background(sample: Sample) -> Background:
     """The yardstick of a sample; made once."""
     return Background.of(sample)
-
-
-def _remembered(index: Index, asked: Asked, yardstick: Background) -> dict[int, float]:
-    """How well items (by position) served such a need before."""
-    return {} if asked.learned is None else index.positions(asked.learned.bonus(asked.vector, yardstick))
 
 
 def _meant(asked: Asked) -> Vector | None:

@@ -166,9 +166,9 @@ class Needs:
         )
 
     def predict(self, x: Tensor) -> Tensor:
-        """The item that served the nearest needs; -1 where none is near."""
-        found = [familiarity.recall(self.state, vector, prepared=self.ready)[0] for vector in x.numpy()]
-        return torch.tensor([max(one, key=one.__getitem__) if one else -1 for one in found])
+        """The item that served the nearest need."""
+        found = [familiarity.recall(self.state, vector, prepared=self.ready).nearest for vector in x.numpy()]
+        return torch.tensor([items[0] for items in found])
 
     def size(self) -> int:
         """Of the state."""

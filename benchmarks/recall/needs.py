@@ -291,7 +291,7 @@ def past_needs(case: Case, state: needs.NeedsState, whitening: familiarity.White
 
     def read(vector: np.ndarray) -> np.ndarray:
         bonus = np.zeros(len(case.items), np.float32)
-        for row, value in familiarity.recall(state, vector, whitening, prepared=prepared)[0].items():
+        for row, value in familiarity.recall(state, vector, whitening, prepared=prepared).bonus.items():
             bonus[row] = value
         return bonus
 

@@ -2,11 +2,13 @@
 
 Is it the same need? Its similarity to the nearest past need means little by itself: questions about one person are
 all alike. So it is compared with how near past needs of *different* evidence come to each other, in standard
-deviations (`z`). Keys are centred by the mean question and softly whitened, which removes what all questions share.
+deviations (`z`). Keys are centred by the mean question and softly whitened, which removes what all questions share;
+what needs of one item differ in counts as chance, and directions of it weigh less.
 
-Does a hit deserve the first place for it? `bonus` is in [0, 1]. Up to one half it means "perhaps": `lift` then
-raises an item to the fifth place at most, so that a mistaken memory costs a place and not the answer. Above one
-half the need is known, and its items may come first.
+Does a hit deserve the first place for it? `bonus` is in [0, 1], the chance that the need is asked again
+(`memkit.fast.calibration`). Up to one half it means "perhaps": `lift` then raises an item to the fifth place at most,
+so that a mistaken memory costs a place and not the answer. Above one half the need is known, and its items may come
+first.
 
 An item that was used for another need gets nothing: usage alone is no evidence (learned rankings suffer from it).
 An item that served several needs has a prototype beside them, their mean: what they have in common is a need, too.
@@ -25,7 +27,7 @@ the best of all where none is within):
     delta rule              89.1      83.3     83.6           83.2          0.00  -0.20    0.00   0.00
     least squares           94.4      84.4     85.1           83.2          0.00  -0.34    0.00   0.00
     past-query log         100.0      99.8     99.9           93.5         -9.09 -39.51   -5.25 -40.10
-    this                    99.8      98.2     98.7           88.5         -0.13  -0.60    0.00  -0.01
+    this                    99.7      95.9     97.5           88.0         -0.13  -0.40    0.00  -0.02
 
 Paraphrases without a word in common are beyond what a small embedder sees: the right need is nearest for half of
 them.
@@ -38,14 +40,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from memkit.fast.needs import VOTES, Floats, Ints, NeedsState, unit_key
+from memkit.fast.calibration import UNTAUGHT, Calibration, chance
+from memkit.fast.needs import VOTES, Floats, Ints, NeedsState, served, unit_key
 
-# What the gate says of a similarity z standard deviations above that of unrelated needs (benchmarks/recall/needs.py).
-PERHAPS = (0.0, 2.0)
-KNOWN = (3.0, 4.5)
 PLACE = 5  # the best place that "perhaps" can give
 # Few needs say little about how near unrelated ones come: this is what other files say, worth so many needs.
 PRIOR_MEAN, PRIOR_SPREAD, PRIOR_NEEDS = 0.4, 0.12, 8
+LEAST = 0.05  # chance below which a past need says nothing
 RIVAL = 0.5  # standard deviations behind the nearest need at which another one counts a third
 SAMPLE = 64  # needs, the newest, whose nearest others stand for all
 SEVERAL = 5  # needs that an item has a prototype of
@@ -88,41 +89,56 @@ class Prepared(NamedTuple):
     whitening: Whitening | None
 
 
+class Recalled(NamedTuple):
+    """What past needs say about a query.
+
+    Attributes:
+        bonus: in (0, 1], by log position, for items that served the need before.
+        familiarity: chance that the nearest past need, or prototype, is asked again, before its votes are counted.
+        z: how near it is, in standard deviations; -inf without any.
+        nearest: log positions of the items that served it, those with most votes first.
+    """
+
+    bonus: dict[int, float]
+    familiarity: float
+    z: float
+    nearest: tuple[int, ...]
+
+
+NOTHING = Recalled({}, 0.0, -np.inf, ())
+
+
 def recall(
-    state: NeedsState, query: Floats, whitening: Whitening | None = None, *, prepared: Prepared | None = None
-) -> tuple[dict[int, float], float]:
+    state: NeedsState,
+    query: Floats,
+    whitening: Whitening | None = None,
+    *,
+    prepared: Prepared | None = None,
+    calibration: Calibration = UNTAUGHT,
+) -> Recalled:
     """What past needs say about a query.
 
     Args:
         query: (d,) its vector.
         whitening: of the keys; None for none.
         prepared: what `prepare` made of this state and whitening; without it, it is made anew.
-
-    Returns:
-        A bonus in (0, 1] for the log positions of items that served the need before, and the familiarity in
-        [0, 1]: of the nearest past need or prototype, before its votes are counted.
+        calibration: how near a need must come to be the one that is asked again.
     """
     if not len(state.keys):
-        return {}, 0.0
+        return NOTHING
     ready = prepare(state, whitening) if prepared is None else prepared
     key = _whiten(unit_key(query, state.keys.shape[1])[None], ready.whitening)[0]
     z = (ready.keys @ key - ready.mean) / ready.spread
-    nearest = float(z.max())
-    near = np.flatnonzero(z > PERHAPS[0])
-    gates = gate(z[near]) * np.exp((z[near] - nearest) / RIVAL)
+    best = int(z.argmax())
+    gates = chance(calibration, z) * np.exp((z - z[best]) / RIVAL)
+    near = np.flatnonzero(gates > LEAST)
     bonus: dict[int, float] = {}
-    values = (gates[:, None] * ready.shares[near]).ravel().tolist()
+    values = (gates[near, None] * ready.shares[near]).ravel().tolist()
     for position, value in zip(ready.items[near].ravel().tolist(), values, strict=True):
-        if value > 0:
+        if value > LEAST:
             bonus[position] = max(bonus.get(position, 0.0), value)
-    return bonus, float(gate(np.array(nearest)))
-
-
-def gate(z: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """From standard deviations above unrelated needs to [0, 1]: up to 1/2 perhaps the same need, above it known."""
-    perhaps = np.clip((z - PERHAPS[0]) / (PERHAPS[1] - PERHAPS[0]), 0, 1)
-    known = np.clip((z - KNOWN[0]) / (KNOWN[1] - KNOWN[0]), 0, 1)
-    return np.asarray((perhaps + known) / 2)
+    nearest = tuple(ready.items[best][ready.shares[best] > 0].tolist())
+    return Recalled(bonus, float(chance(calibration, z[best])), float(z[best]), nearest)
 
 
 def lift(scores: npt.NDArray[Any], bonus: npt.NDArray[Any], *, weight: float = 2.5) -> npt.NDArray[Any]:
@@ -188,7 +204,7 @@ def _with_prototypes(state: NeedsState, keys: Floats, whitening: Whitening | Non
 
 
 def whitening_of(state: NeedsState, mean: Floats, covariance: Floats, items: int) -> Whitening:
-    """The whitening that separates needs best: questions about their own mean, items about theirs, pooled.
+    """The whitening that separates needs best: what differs within the needs of an item, and among items, pooled.
 
     The covariance is shrunk to a multiple of the identity, the more the less there is to estimate it from.
 
@@ -199,12 +215,24 @@ def whitening_of(state: NeedsState, mean: Floats, covariance: Floats, items: int
     """
     dim, n, m = len(mean), len(state.keys), min(items, 1_024)
     centre = (state.keys.sum(axis=0) + PRIOR_NEEDS * mean) / (n + PRIOR_NEEDS)
-    asked = state.keys - centre
-    pooled = (asked.T @ asked + m * covariance) / max(n + m, 1)
+    within = _within(state, centre)
+    pooled = (within.T @ within + m * covariance) / max(n + m, 1)
     level = max(float(np.trace(pooled)) / dim, 1e-9)
     kept = (n + m) / (n + m + 4 * dim)
     lower = np.linalg.cholesky(kept * pooled + (1 - kept) * level * np.eye(dim, dtype=np.float32))
     return Whitening(centre.astype(np.float32), np.linalg.inv(lower).T.astype(np.float32))
+
+
+def _within(state: NeedsState, centre: Floats) -> Floats:
+    """(n, d) keys about the mean of the needs that the same item served, without bias; about the centre if alone."""
+    main = served(state)
+    _, which, times = np.unique(main, return_inverse=True, return_counts=True)
+    several = (times[which] > 1) & (main >= 0)
+    sums = np.zeros((len(times), state.keys.shape[1]), np.float32)
+    np.add.at(sums, which, state.keys)
+    count = times[which][:, None].astype(np.float32)
+    own = (state.keys - sums[which] / count) * np.sqrt(count / np.maximum(count - 1, 1))
+    return np.asarray(np.where(several[:, None], own, state.keys - centre), np.float32)
 
 
 def _whiten(keys: Floats, whitening: Whitening | None) -> Floats:

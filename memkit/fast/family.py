@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from memkit.background import Background
-from memkit.fast import adapter, familiarity, needs, ranker
+from memkit.fast import adapter, calibration, familiarity, needs, ranker
 from memkit.fast.adapter import AdapterState
+from memkit.fast.calibration import UNTAUGHT, Calibration
 from memkit.fast.familiarity import Prepared, Whitening
 from memkit.fast.feedback import Feedback
 from memkit.fast.needs import NeedsState
@@ -26,6 +27,18 @@ UNPROVED = Trust()
 _NEEDS, _ADAPTED = NAMES.index("needs"), NAMES.index("adapted")
 
 
+class Remembered(NamedTuple):
+    """What past needs say about a query: how well items (by id) served such a need, in (0, 1]; how near the nearest
+    past need is, in standard deviations (-inf without any); and the items that served that one, best first."""
+
+    bonus: dict[str, float]
+    z: float
+    nearest: tuple[str, ...]
+
+
+NOTHING = Remembered({}, float("-inf"), ())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FamilyState:
     """What one family has learned: a value, which nothing changes.
@@ -36,6 +49,7 @@ class FamilyState:
         sources: weight that each named source has put in.
         feedbacks: how many were learned from.
         trust_needs, trust_words: how far `needs` and `words` have earned belief.
+        calibration: how near a past need must come to be asked again.
     """
 
     ranker: ranker.RankerState
@@ -46,6 +60,7 @@ class FamilyState:
     feedbacks: int
     trust_needs: Trust = UNPROVED
     trust_words: Trust = UNPROVED
+    calibration: Calibration = UNTAUGHT
     _ready: list[tuple[Background, Prepared]] = field(default_factory=list, repr=False)  # kept for reading
 
     @classmethod
@@ -58,19 +73,26 @@ class FamilyState:
         """Of the signals, in use."""
         values = ranker.weights(self.ranker).values.copy()
         values[_ADAPTED] *= self.trust_words.degree
-        values[_NEEDS] *= self.trust_needs.degree
+        values[_NEEDS] *= self.memory
         return Weights(values)
+
+    @property
+    def memory(self) -> float:
+        """How far past needs are believed, in [0, 1]: they won, or they are known to come again."""
+        return max(self.trust_needs.degree, calibration.returning(self.calibration))
 
     def adapted(self, query: Vector) -> tuple[Vector, float]:
         """The query in the file's words (d,), and how far feedback supports that, in [0, 1]."""
         return adapter.adapt(self.words, query)
 
-    def bonus(self, query: Vector, background: Background) -> dict[str, float]:
-        """How well items (by id) served such a need before, (0, 1]."""
-        if not self.ids:
-            return {}
-        found, _ = familiarity.recall(self.needs, query, prepared=self._prepared(background))
-        return {self.ids[number]: value for number, value in found.items()}
+    def remembered(self, query: Vector, background: Background) -> Remembered:
+        """What past needs say about a query (d,)."""
+        if not len(self.needs.keys):
+            return NOTHING
+        ready = self._prepared(background)
+        found = familiarity.recall(self.needs, query, prepared=ready, calibration=self.calibration)
+        bonus = {self.ids[number]: value for number, value in found.bonus.items()}
+        return Remembered(bonus, found.z, tuple(self.ids[number] for number in found.nearest))
 
     def _prepared(self, background: Background) -> Prepared:
         former = self._ready[-1] if self._ready else None
@@ -80,7 +102,7 @@ class FamilyState:
                 return former[1]
             whitening = former[1].whitening
         else:
-            whitening = _whitening(self.needs._replace(keys=self.needs.keys[:known]), background)
+            whitening = _whitening(needs.first(self.needs, known), background)
         ready = familiarity.prepare(self.needs, whitening, former[1] if former else None)
         self._ready[:] = [(background, ready)]
         return ready
@@ -101,6 +123,13 @@ def needs_judged(state: FamilyState, feedback: Feedback) -> Trust:
     without, believed = _with_and_without(state, feedback, _NEEDS)
     lifted = familiarity.lift(believed, feedback.signals[:, _NEEDS])
     return state.trust_needs.judged(without, lifted, feedback.labels > 0)
+
+
+def calibrated(state: FamilyState, feedback: Feedback, weight: float) -> Calibration:
+    """How near a past need must come, after this feedback told whether the nearest one was asked again."""
+    if feedback.familiar is None:
+        return state.calibration
+    return calibration.learn(state.calibration, feedback.familiar, feedback.again, weight)
 
 
 def words_judged(state: FamilyState, feedback: Feedback) -> Trust:
@@ -136,6 +165,7 @@ def packed(state: FamilyState, family: Family, feedbacks: Sequence[dict[str, Any
         "ids": list(state.ids),
         "sources": state.sources,
         "trust": [list(state.trust_needs), list(state.trust_words)],
+        "calibration": list(state.calibration),
         "arrays": save(arrays),
     }
 
@@ -162,4 +192,5 @@ def unpacked(value: Mapping[str, Any]) -> FamilyState:
         int(value["feedbacks"]),
         trust_needs=Trust(*value["trust"][0]),
         trust_words=Trust(*value["trust"][1]),
+        calibration=Calibration(*value["calibration"]),
     )

@@ -29,6 +29,8 @@ class Feedback:
         signals: (n, len(NAMES)) of the candidates; none if they were measured by another version.
         labels: (n,) 1 used, -1 wrong, 0 neither.
         epoch: of the vectors of the file when it was given.
+        familiar: how near the nearest past need was, in standard deviations; None if that says nothing.
+        again: whether what had served that one served again.
         weight: in (0, 1]. `source`: who says so, None for the caller. `trusted`: False is logged, not learned from.
     """
 
@@ -45,6 +47,8 @@ class Feedback:
     source: str | None = None
     trusted: bool = True
     epoch: int = 0
+    familiar: float | None = None
+    again: bool = False
 
     def packed(self, epoch: int) -> dict[str, Any]:
         """The payload of a FEEDBACK frame (docs/format.md §4)."""
@@ -63,6 +67,8 @@ class Feedback:
             "trusted": self.trusted,
             **self.scope,
         }
+        if self.familiar is not None:
+            value |= {"familiar": self.familiar, "again": self.again}
         return value if self.source is None else value | {"source": self.source}
 
     @classmethod
@@ -86,4 +92,6 @@ class Feedback:
             source=value.get("source"),
             trusted=bool(value["trusted"]),
             epoch=int(value["epoch"]),
+            familiar=None if value.get("familiar") is None else float(value["familiar"]),
+            again=bool(value.get("again")),
         )

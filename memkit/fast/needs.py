@@ -114,6 +114,18 @@ def forget(state: NeedsState, positions: Iterable[int]) -> NeedsState:
     )
 
 
+def first(state: NeedsState, count: int) -> NeedsState:
+    """The state with its first rows only."""
+    keys, items, votes, weight, asked, feedbacks = state
+    return NeedsState(keys[:count], items[:count], votes[:count], weight[:count], asked[:count], feedbacks)
+
+
+def served(state: NeedsState) -> Ints:
+    """(n,) the item that served each need most; -1 where none did."""
+    rows = np.arange(len(state.keys))
+    return np.where(state.votes.max(axis=1) > 0, state.items[rows, state.votes.argmax(axis=1)], -1)
+
+
 def unit_key(query: Floats, dim: int) -> Floats:
     """A query's vector as a key (d,): of unit length, rounded to float16.
 
@@ -186,9 +198,9 @@ class _Need(NamedTuple):
 
 def _room(state: NeedsState) -> tuple[dict[int, _Need], int]:
     """What changes of a full state to have a need fewer, and the row that is free then."""
-    served = np.where(state.votes.max(axis=1) > 0, state.items[np.arange(SIZE), state.votes.argmax(axis=1)], -1)
-    items, times = np.unique(served[served >= 0], return_counts=True)
-    rows = np.flatnonzero(served == items[times.argmax()]) if len(items) else np.zeros(0, np.int64)
+    main = served(state)
+    items, times = np.unique(main[main >= 0], return_counts=True)
+    rows = np.flatnonzero(main == items[times.argmax()]) if len(items) else np.zeros(0, np.int64)
     alike = state.keys[rows] @ state.keys[rows].T - 2 * np.eye(len(rows), dtype=np.float32)
     if alike.max(initial=0.0) <= 0:  # one need an item, or needs that have nothing in common
         return {}, int(state.asked.argmin())

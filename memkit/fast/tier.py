@@ -17,7 +17,7 @@ import numpy as np
 
 from memkit.fast import adapter, needs, ranker
 from memkit.fast.adapter import AdapterState
-from memkit.fast.family import Family, FamilyState, needs_judged, packed, unpacked, words_judged
+from memkit.fast.family import Family, FamilyState, calibrated, needs_judged, packed, unpacked, words_judged
 from memkit.fast.feedback import Feedback
 from memkit.vectors import FileVectors
 from memkit_storage.format import FrameType
@@ -241,6 +241,7 @@ class FastTier:
             feedbacks=state.feedbacks + 1,
             trust_needs=needs_judged(state, feedback),
             trust_words=words_judged(state, feedback),
+            calibration=calibrated(state, feedback, weight),
             _ready=list(state._ready),
         )
 
