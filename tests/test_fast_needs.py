@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from memkit.errors import InvalidInput
 from memkit.fast import familiarity, needs
+from memkit.fast.calibration import Calibration
 
 DIM = 48
 seeds = st.integers(0, 2**32 - 1)
@@ -47,9 +48,10 @@ def covariance(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_need_asked_again_brings_back_its_own_items_with_certainty(seed, count):
     state, queries = taught(seed, count)
     which = seed % count
-    bonus, familiar = familiarity.recall(state, 2 * queries[which])
-    assert familiar > 0.9
-    assert {position for position, value in bonus.items() if value > 0.5} == {10 * which, 10 * which + 1}
+    found = familiarity.recall(state, 2 * queries[which])
+    assert found.familiarity > 0.85
+    assert {position for position, value in found.bonus.items() if value > 0.5} == {10 * which, 10 * which + 1}
+    assert set(found.nearest) == {10 * which, 10 * which + 1}
 
 
 @given(seeds, st.integers(1, 40))
@@ -59,9 +61,9 @@ def test_an_unrelated_need_is_not_familiar_and_gets_nothing_certain(seed, count)
     state, _ = taught(seed, count)
     for _ in range(3):
         state = needs.learn(state, vectors(seed, 1)[0], used=[0])
-    bonus, familiar = familiarity.recall(state, vectors(seed + 1, 1)[0])
-    assert familiar <= 0.5
-    assert all(value <= 0.5 for value in bonus.values())
+    found = familiarity.recall(state, vectors(seed + 1, 1)[0])
+    assert found.familiarity <= 0.5
+    assert all(value <= 0.5 for value in found.bonus.values())
 
 
 @given(seeds, st.integers(0, 30))
@@ -69,13 +71,24 @@ def test_an_unrelated_need_is_not_familiar_and_gets_nothing_certain(seed, count)
 def test_bonus_and_familiarity_lie_between_0_and_1(seed, count):
     state, queries = taught(seed, count)
     for query in [*queries, *vectors(seed + 1, 3), *(queries + vectors(seed + 2, count))]:
-        bonus, familiar = familiarity.recall(state, query)
-        assert 0 <= familiar <= 1
-        assert all(0 < value <= 1 for value in bonus.values())
+        found = familiarity.recall(state, query)
+        assert 0 <= found.familiarity <= 1
+        assert all(0 < value <= 1 for value in found.bonus.values())
+
+
+@given(seeds, st.integers(2, 30))
+@settings(max_examples=30)
+def test_the_nearer_even_chances_are_the_more_familiar_a_need_is(seed, count):
+    state, queries = taught(seed, count)
+    query = queries[0] + 0.7 * vectors(seed + 1, 1)[0]
+    far, near = (familiarity.recall(state, query, calibration=Calibration(even)) for even in (3.0, 1.0))
+    assert near.familiarity > far.familiarity
+    assert (near.z, near.nearest) == (far.z, far.nearest)
+    assert all(near.bonus[position] >= value for position, value in far.bonus.items())
 
 
 def test_an_empty_memory_says_nothing():
-    assert familiarity.recall(needs.empty(DIM), vectors(0, 1)[0]) == ({}, 0.0)
+    assert familiarity.recall(needs.empty(DIM), vectors(0, 1)[0]) == familiarity.NOTHING
 
 
 def test_the_gate_compares_with_how_near_unrelated_needs_come():
@@ -88,7 +101,7 @@ def test_the_gate_compares_with_how_near_unrelated_needs_come():
         noise = rng.normal(size=DIM)
         apart = needs.learn(apart, noise, used=[100 + i])
         alike = needs.learn(alike, query + 0.3 * noise + 0.1 * common, used=[100 + i])
-    assert familiarity.recall(apart, asked_again)[1] > familiarity.recall(alike, asked_again)[1]
+    assert familiarity.recall(apart, asked_again).familiarity > familiarity.recall(alike, asked_again).familiarity
 
 
 def test_needs_served_by_the_same_item_do_not_count_as_unrelated():
@@ -100,7 +113,7 @@ def test_needs_served_by_the_same_item_do_not_count_as_unrelated():
         other = needs.learn(other, query + 0.5 * noise, used=[i])
     assert len(state.keys) == len(other.keys) == 20
     again = query + 0.5 * vectors(2, 1)[0]
-    assert familiarity.recall(state, again)[1] > 0.5 > familiarity.recall(other, again)[1]
+    assert familiarity.recall(state, again).familiarity > 0.5 > familiarity.recall(other, again).familiarity
 
 
 # votes
@@ -110,7 +123,7 @@ def test_several_feedbacks_vote_down_a_wrong_one():
     state, query = needs.empty(DIM), vectors(0, 1)[0]
     for used in ([1], [1], [2], [1]):
         state = needs.learn(state, query, used=used)
-    bonus, _ = familiarity.recall(state, query)
+    bonus = familiarity.recall(state, query).bonus
     assert bonus[1] > 0.5 > bonus[2] > 0
 
 
@@ -118,7 +131,7 @@ def test_a_newer_answer_takes_over():
     state, query = needs.empty(DIM), vectors(0, 1)[0]
     for used, wrong in (([1], []), ([1], []), ([1], []), ([2], [1]), ([2], [1])):
         state = needs.learn(state, query, used=used, wrong=wrong)
-    bonus, _ = familiarity.recall(state, query)
+    bonus = familiarity.recall(state, query).bonus
     assert bonus[2] > bonus.get(1, 0.0)
 
 
@@ -126,7 +139,7 @@ def test_an_item_found_wrong_loses_its_bonus():
     query = vectors(0, 1)[0]
     state = needs.learn(needs.empty(DIM), query, used=[1, 2])
     state = needs.learn(state, query, used=[], wrong=[1])
-    assert list(familiarity.recall(state, query)[0]) == [2]
+    assert list(familiarity.recall(state, query).bonus) == [2]
 
 
 def test_what_was_only_wrong_is_no_need():
@@ -162,10 +175,10 @@ def test_an_item_that_served_several_needs_is_brought_back_by_what_they_have_in_
     found = []
     for i in range(1, 7):
         state = needs.learn(state, common + apart[i], used=[7])
-        found.append(familiarity.recall(state, common + apart[10])[0].get(7, 0.0))
+        found.append(familiarity.recall(state, common + apart[10]).bonus.get(7, 0.0))
     two, several = found[1], found[familiarity.SEVERAL - 1 :]
-    assert two < 0.4 < min(several)
-    assert 7 not in familiarity.recall(state, apart[15])[0]
+    assert two < 0.2 < 0.35 < min(several)
+    assert 7 not in familiarity.recall(state, apart[15]).bonus
     ready = familiarity.prepare(state)
     assert len(ready.keys) == len(state.keys) + 1
     mean = sum(common + apart[i] for i in range(1, 7))
@@ -201,7 +214,7 @@ def test_past_its_size_the_nearest_needs_of_the_item_that_served_most_become_one
     mean = 0.5 * apart[0] + (apart[0] + apart[1]) / 2**0.5
     np.testing.assert_allclose(state.keys[one], mean / np.linalg.norm(mean), atol=1e-3)
     for query, item in ((apart[0], 7), (apart[2], 7), (apart[3], 8), (apart[4], 9)):
-        bonus, _ = familiarity.recall(state, query)
+        bonus = familiarity.recall(state, query).bonus
         assert max(bonus, key=bonus.__getitem__) == item
 
 
@@ -264,8 +277,8 @@ def test_preparing_step_by_step_is_preparing_at_once(seed, count, more):
     for name in ("mean", "spread", "items", "shares"):
         np.testing.assert_allclose(getattr(stepwise, name), getattr(whole, name), atol=1e-4)
     query = vectors(seed + 2, 1)[0]
-    assert familiarity.recall(state, query, prepared=stepwise)[1] == pytest.approx(
-        familiarity.recall(state, query, whitening)[1], abs=1e-3
+    assert familiarity.recall(state, query, prepared=stepwise).familiarity == pytest.approx(
+        familiarity.recall(state, query, whitening).familiarity, abs=1e-3
     )
 
 
@@ -288,6 +301,38 @@ def test_whitening_removes_what_all_questions_share():
     apart = ~np.eye(60, dtype=bool)
     assert (raw @ raw.T)[apart].mean() > 0.7
     assert abs((keys @ keys.T)[apart].mean()) < 0.2
+
+
+def test_whitening_weighs_down_what_the_needs_of_one_item_differ_in():
+    """They differ along one direction only: keys of one item come together, those of different items stay apart."""
+    apart = np.linalg.qr(vectors(0, DIM))[0].astype(np.float32)
+    flat = np.zeros(DIM, np.float32), np.zeros((DIM, DIM), np.float32)
+    state = needs.empty(DIM)
+    for item in range(8):
+        for side in (-1, 1):
+            state = needs.learn(state, apart[item] + side * (0.5 + 0.05 * item) * apart[20], used=[item])
+    keys = familiarity.prepare(state, familiarity.whitening_of(state, *flat, 0)).keys[:16]
+    same = np.repeat(np.arange(8), 2)[:, None] == np.repeat(np.arange(8), 2)
+    raw, whitened = (rows @ rows.T for rows in (state.keys, keys))
+    pairs = same & ~np.eye(16, dtype=bool)
+    assert whitened[pairs].mean() > raw[pairs].mean() + 0.2
+    assert whitened[~same].mean() < 0.3
+
+
+def test_the_first_rows_of_a_state_are_a_state():
+    state, _ = taught(0, 5)
+    some = needs.first(state, 3)
+    np.testing.assert_array_equal(some.keys, state.keys[:3])
+    same(needs.from_arrays(needs.to_arrays(some)), some)
+
+
+def test_an_item_is_served_most_where_it_has_most_votes():
+    state = needs.learn(needs.empty(DIM), vectors(0, 1)[0], used=[4])
+    state = needs.learn(state, vectors(0, 1)[0], used=[4, 5])
+    assert needs.served(state).tolist() == [4]
+    state = needs.learn(state, vectors(0, 1)[0], used=[], wrong=[4, 5])
+    state = needs.learn(state, vectors(0, 1)[0], used=[], wrong=[4, 5])
+    assert needs.served(state).tolist() == [-1]
 
 
 def test_a_whitening_is_finite_from_the_first_need_on():
