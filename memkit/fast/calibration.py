@@ -27,6 +27,7 @@ START = 3.0  # standard deviations
 STRENGTH = 0.4  # precision that START is known with: that of two answers at even chances
 RANGE = (-2.0, 6.0)  # standard deviations: further out one is as another
 OFTEN = 1.5  # standard deviations below START at which needs surely come again
+SURE = 2.0  # standard errors of the point that are held against it then
 STEPS = 2  # Newton steps an answer
 
 
@@ -47,7 +48,8 @@ def chance(state: Calibration, z: npt.NDArray[Any] | float) -> npt.NDArray[np.fl
 
 def returning(state: Calibration) -> float:
     """How surely needs come again in other words here, in [0, 1]: 0 where nobody knows."""
-    return float(np.clip((START - state.even) / OFTEN, 0, 1))
+    error = state.precision**-0.5
+    return float(np.clip((START - state.even - SURE * error) / OFTEN, 0, 1))
 
 
 def learn(state: Calibration, z: float, again: bool, weight: float = 1.0) -> Calibration:
