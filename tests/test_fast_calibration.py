@@ -73,7 +73,8 @@ def test_needs_that_come_again_from_afar_are_known_to_return():
     state = taught([(1.0, True, 1.0)] * 8)
     assert returning(state) > 0.9
     assert returning(UNTAUGHT) == 0
-    assert returning(taught([(6.0, True, 1.0)] * 8)) < 0.5  # word for word says little about other words
+    assert returning(taught([(6.0, True, 1.0)] * 60)) == 0  # word for word says nothing about other words
+    assert returning(Calibration(START - 1, precision=1.0)) == 0 < returning(Calibration(START - 1, precision=64.0))
 
 
 # through the front door
@@ -154,7 +155,7 @@ def test_needs_that_are_known_to_come_again_are_believed_whatever_they_won():
     lost = replace(FamilyState.empty(8), trust_needs=Trust(won=0.0, lost=1.0))
     assert lost.memory == 0
     assert lost.weights.values[NAMES.index("needs")] == 0
-    often = replace(lost, calibration=Calibration(even=START - 2 * calibration.OFTEN))
+    often = replace(lost, calibration=Calibration(START - 2 * calibration.OFTEN, precision=64.0))
     assert often.memory == 1
     assert often.weights.values[NAMES.index("needs")] > 0
     assert replace(often, trust_needs=Trust(won=1.0, lost=0.0)).memory == 1
