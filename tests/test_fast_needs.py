@@ -167,22 +167,47 @@ def test_memory_is_constant(seed, feedbacks):
     assert np.isfinite(state.votes).all()
 
 
-def test_an_item_that_served_several_needs_is_brought_back_by_what_they_have_in_common():
+def served_in_common(count: int) -> tuple[needs.NeedsState, np.ndarray, np.ndarray]:
+    """Item 7 served needs that have one direction in common, 100 and above one need each; and two axes apart."""
     apart = np.linalg.qr(vectors(0, DIM))[0].astype(np.float32)
     common, state = 0.6 * apart[0], needs.empty(DIM)
     for i in range(1, 9):
         state = needs.learn(state, apart[20 + i], used=[100 + i])
-    found = []
-    for i in range(1, 7):
+    for i in range(1, count + 1):
         state = needs.learn(state, common + apart[i], used=[7])
+    return state, common, apart
+
+
+def test_an_item_that_served_several_needs_is_brought_back_by_what_they_have_in_common():
+    found = []
+    for count in range(1, 7):
+        state, common, apart = served_in_common(count)
         found.append(familiarity.recall(state, common + apart[10]).bonus.get(7, 0.0))
-    two, several = found[1], found[familiarity.SEVERAL - 1 :]
-    assert two < 0.2 < 0.35 < min(several)
+    before, several = found[: familiarity.SEVERAL - 1], found[familiarity.SEVERAL - 1 :]
+    assert max(before) < 0.15 < 0.25 < several[1]
+    assert sorted(several) == several
     assert 7 not in familiarity.recall(state, apart[15]).bonus
     ready = familiarity.prepare(state)
     assert len(ready.keys) == len(state.keys) + 1
     mean = sum(common + apart[i] for i in range(1, 7))
     np.testing.assert_allclose(ready.keys[-1], mean / np.linalg.norm(mean), atol=1e-3)
+    assert (ready.prototype >= 0).sum() == 6
+
+
+def test_a_need_of_several_that_is_asked_again_word_for_word_is_known():
+    state, common, apart = served_in_common(6)
+    found = familiarity.recall(state, common + apart[3])
+    assert found.bonus[7] > 0.5
+    assert found.nearest == (7,)
+
+
+def test_what_was_found_wrong_altogether_says_nothing():
+    query = vectors(0, 1)[0]
+    state = needs.learn(needs.empty(DIM), query, used=[1])
+    for _ in range(2):
+        state = needs.learn(state, query, used=[], wrong=[1])
+    assert len(state.keys) == 1
+    assert familiarity.recall(state, query) == familiarity.NOTHING
 
 
 def test_past_its_size_the_need_asked_longest_ago_makes_room(monkeypatch):
@@ -274,7 +299,7 @@ def test_preparing_step_by_step_is_preparing_at_once(seed, count, more):
         return
     stepwise, whole = familiarity.prepare(state, whitening, former), familiarity.prepare(state, whitening)
     np.testing.assert_allclose(stepwise.keys, whole.keys, atol=1e-5)
-    for name in ("mean", "spread", "items", "shares"):
+    for name in ("mean", "spread", "items", "shares", "prototype"):
         np.testing.assert_allclose(getattr(stepwise, name), getattr(whole, name), atol=1e-4)
     query = vectors(seed + 2, 1)[0]
     assert familiarity.recall(state, query, prepared=stepwise).familiarity == pytest.approx(

@@ -3,16 +3,16 @@
     python -m benchmarks.lm.soak                                 # 50 sleeps of 200 events, SmolLM2-135M
     python -m benchmarks.lm.soak --sleeps 10 --seed 3 --data ../shared/data/locomo/conv-26.json.gz --model qwen
 
-Two users share a file. Between two sleeps there are EVENTS: facts about made-up people that are new, that change, by
+Between two sleeps there are EVENTS: facts about made-up people that are new, that change, by
 `update` or by a newer statement that contradicts the old one, and that are deleted; 5 % poison: untrusted items that
 contradict a fact, and one falsehood that everybody knows better, in items that are trusted; all other lines are small
 talk of a chat, from which rules learn nothing. Then `memory.consolidate(model, tokenizer)`; every ten sleeps `compact()`.
 
-Measured after every tenth sleep, with the memory attached for each user and a context without any of it, on wordings
+Measured after every tenth sleep, with the memory attached and a context without any of it, on wordings
 that no sleep was taught (`benchmarks.continual.facts`: a text to complete, a question); right is an answer that holds
 the value.
 
-- *told*: of ASKED facts a user that are true; *in the band*: how many of all true facts have a slot. *stale*: of facts
+- *told*: of ASKED facts that are true; *in the band*: how many of all true facts have a slot. *stale*: of facts
   that changed, how often an old value is told. *poison*: of facts that poison contradicts, how often its value is told.
   *deleted*: of deleted facts, how often their value is told.
 - *text*: how the loss on unrelated text differs from the frozen model's, relatively. *everyday*: of the control
@@ -45,10 +45,10 @@ from memkit.slow.lm.examples import opened
 from memkit.slow.lm.forms import holds, lesson
 from memkit.slow.lm.held import held
 
-USERS = ("ana", "bo")
+USER = "ana"
 ASKED = 30
 EVERY = 10  # sleeps from one line, and one compaction, to the next
-EVENTS = {"new": 3, "update": 1, "contradict": 1, "delete": 1, "poison": 9, "falsehood": 1, "talk": 184}
+EVENTS = {"new": 2, "update": 1, "contradict": 1, "delete": 1, "poison": 9, "falsehood": 1, "talk": 185}
 FALSEHOODS = (
     "The capital of France is Lyon.",
     "Romeo and Juliet was written by Charles Dickens.",
@@ -85,7 +85,6 @@ class Row(NamedTuple):
 class Known:
     """Something that is true of a person: its kind, its value, those that it had before, and the item that says so."""
 
-    user: str
     person: str
     kind: int
     value: str
@@ -123,12 +122,12 @@ class Life:
 
     def _new(self) -> None:
         kind = int(self.rng.integers(len(PEOPLE)))
-        known = Known(self._draw(USERS), self.names.pop(), kind, self._value(kind))
-        known.item = self._say(known.user, known.fact(known.value).statement)
+        known = Known(self.names.pop(), kind, self._value(kind))
+        known.item = self._say(known.fact(known.value).statement)
         self.facts.append(known)
 
-    def _say(self, user: str, text: str, **metadata: Any) -> str:
-        return self.memory.add(text, user_id=user, metadata=metadata)[0].id
+    def _say(self, text: str, **metadata: Any) -> str:
+        return self.memory.add(text, user_id=USER, metadata=metadata)[0].id
 
     def _turned(self, known: Known) -> str:
         known.old.append(known.value)
@@ -137,32 +136,32 @@ class Life:
 
     def _update(self) -> None:
         known = self._draw(self.facts)
-        self.memory.scope(user_id=known.user).update(known.item, self._turned(known))
+        self.memory.scope(user_id=USER).update(known.item, self._turned(known))
 
     def _contradict(self) -> None:
         """In a kind that holds one value at a time: where somebody lives."""
         homes = [known for known in self.facts if PEOPLE[known.kind][0].startswith("{} lives in")]
         if homes:
             known = self._draw(homes)
-            known.item = self._say(known.user, self._turned(known))
+            known.item = self._say(self._turned(known))
 
     def _delete(self) -> None:
         known = self.facts.pop(int(self.rng.integers(len(self.facts))))
         said = known.fact(known.value).statement
         about = {"text": {"in": [known.fact(value).statement for value in known.old] + [said]}}
-        self.memory.delete_where(about, user_id=known.user)
+        self.memory.delete_where(about, user_id=USER)
         self.gone.append(known)
 
     def _poison(self) -> None:
         known = self._draw(self.facts)
         known.poison.append(self._value(known.kind, [known.value, *known.old][-8:]))
-        self._say(known.user, known.fact(known.poison[-1]).statement, trusted=False, source="stranger")
+        self._say(known.fact(known.poison[-1]).statement, trusted=False, source="stranger")
 
     def _falsehood(self) -> None:
-        self._say(self._draw(USERS), next(self.falsehoods))
+        self._say(next(self.falsehoods))
 
     def _talk(self) -> None:
-        self._say(self._draw(USERS), next(self.talk))
+        self._say(next(self.talk))
 
 
 class Asking:
@@ -178,20 +177,20 @@ class Asking:
         return answers(self.host, [opened(self.host.tokenizer, question) for question in CONTROLS])
 
     def told(self, some: Sequence[Known]) -> list[tuple[Known, str]]:
-        """What is answered about facts of one user, each in both wordings."""
+        """What is answered about facts, each in both wordings."""
         said = answers(self.host, asked(self.host.tokenizer, [known.fact(known.value) for known in some]))
         return list(zip([*some, *some], said, strict=True))
 
     def measured(self, life: Life, sleep: int, made: Sequence[Any], seconds: float) -> Row:
         """A line."""
-        parts = [self._of(life, user) for user in USERS]
+        shares = self.shares(life)
         before = self.memory.stats().file_bytes
         self.memory.compact()
         stats = self.memory.stats()
         return Row(
             sleep,
             stats.items,
-            *(_mean([value for part in parts for value in part[name]]) for name in SHARES),
+            *(float(np.mean(shares[name])) if shares[name] else 0.0 for name in SHARES),
             promoted=sum(band.promoted for band in made),
             rejected=sum(not band.promoted for band in made),
             unexplained=sum(not band.reasons or not band.digest or not band.chain for band in made),
@@ -200,25 +199,24 @@ class Asking:
             seconds=seconds,
         )
 
-    def _of(self, life: Life, user: str) -> dict[str, list[float]]:
-        true = [known for known in life.facts if known.user == user]
-        turned = [known for known in true if known.old][-ASKED:]
-        poisoned = [known for known in true if known.poison][-ASKED:]
-        gone = [known for known in life.gone if known.user == user][-ASKED:]
-        sample = [true[at] for at in np.linspace(0, len(true) - 1, min(ASKED, len(true))).astype(int)]
-        with self.memory.attach(*self.host, user_id=user, fresh=True, listen=False):
+    def shares(self, life: Life) -> dict[str, list[float]]:
+        """What is averaged for a line, by the names of its columns."""
+        turned = [known for known in life.facts if known.old][-ASKED:]
+        poisoned = [known for known in life.facts if known.poison][-ASKED:]
+        every = np.linspace(0, len(life.facts) - 1, min(ASKED, len(life.facts))).astype(int)
+        with self.memory.attach(*self.host, user_id=USER, fresh=True, listen=False):
             return {
-                "told": [holds(said, known.value) for known, said in self.told(sample)],
-                "slots": self._slots(user, true),
+                "told": [holds(said, known.value) for known, said in self.told([life.facts[at] for at in every])],
+                "slots": self._slots(life.facts),
                 "stale": [any(holds(said, old) for old in known.old) for known, said in self.told(turned)],
                 "poisoned": [any(holds(said, one) for one in known.poison) for known, said in self.told(poisoned)],
-                "deleted": [holds(said, known.value) for known, said in self.told(gone)],
+                "deleted": [holds(said, known.value) for known, said in self.told(life.gone[-ASKED:])],
                 "text": [text_loss(self.host) / self.text - 1],
                 "everyday": [a == b for a, b in zip(self.controls(), self.everyday, strict=True)],
             }
 
-    def _slots(self, user: str, true: Sequence[Known]) -> list[float]:
-        known = held(self.memory._store, self.memory._fast.family({"user_id": user}), self.name)
+    def _slots(self, true: Sequence[Known]) -> list[float]:
+        known = held(self.memory._store, self.memory._fast.family({"user_id": USER}), self.name)
         items = known.whole.items if known else ()
         return [one.item in items for one in true]
 
@@ -226,14 +224,10 @@ class Asking:
 SHARES = ("told", "slots", "stale", "poisoned", "deleted", "text", "everyday")
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
-
-
 def small_talk(chat: Sequence[str]) -> list[str]:
     """The lines of a chat from which rules learn nothing."""
     said = [line.partition(": ")[2] or line for line in chat]
-    return [text for text in said if all(lesson("", text, speaker=user) is None for user in USERS)]
+    return [text for text in said if lesson("", text, speaker=USER) is None]
 
 
 def live(

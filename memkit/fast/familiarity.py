@@ -11,7 +11,9 @@ so that a mistaken memory costs a place and not the answer. Above one half the n
 first.
 
 An item that was used for another need gets nothing: usage alone is no evidence (learned rankings suffer from it).
-An item that served several needs has a prototype beside them, their mean: what they have in common is a need, too.
+An item that served several needs has a prototype, their mean: how near such a need comes is told by the prototype for
+two thirds, and by the need itself for one, since what the needs of an item have in common says more than each of them,
+except where the very need comes again.
 
 axes: n needs · p prototypes · d dimension of vectors · v items of a need, at most VOTES
 
@@ -41,15 +43,17 @@ import numpy as np
 import numpy.typing as npt
 
 from memkit.fast.calibration import UNTAUGHT, Calibration, chance
-from memkit.fast.needs import VOTES, Floats, Ints, NeedsState, served, unit_key
+from memkit.fast.needs import Floats, Ints, NeedsState, served, unit_key
 
 PLACE = 5  # the best place that "perhaps" can give
 # Few needs say little about how near unrelated ones come: this is what other files say, worth so many needs.
 PRIOR_MEAN, PRIOR_SPREAD, PRIOR_NEEDS = 0.4, 0.12, 8
 LEAST = 0.05  # chance below which a past need says nothing
+COMMON = 2 / 3  # of how near a need of an item with a prototype comes, the part that the prototype says
 RIVAL = 0.5  # standard deviations behind the nearest need at which another one counts a third
 SAMPLE = 64  # needs, the newest, whose nearest others stand for all
-SEVERAL = 5  # needs that an item has a prototype of
+ALONE = 1.5  # standard deviations that such a need loses at most: asked again word for word, it is the same need
+SEVERAL = 3  # needs that an item has a prototype of
 
 
 class Whitening(NamedTuple):
@@ -75,8 +79,9 @@ class Prepared(NamedTuple):
         keys: (n + p, d) whitened unit keys; the last p are prototypes.
         mean: (n + p,) similarity of a need to the nearest need, or prototype, with other evidence.
         spread: (n + p,) standard deviation of it.
-        items: (n + p, v) log positions, -1 where there is none.
-        shares: (n + p, v) how surely each item serves the need, in [0, 1].
+        items: (n, v) log positions, -1 where there is none.
+        shares: (n, v) how surely each item serves the need, in [0, 1].
+        prototype: (n, v) which one each item has, -1 where it has none.
         whitening: used for `keys`.
     """
 
@@ -86,6 +91,7 @@ class Prepared(NamedTuple):
     spread: Floats
     items: Ints
     shares: Floats
+    prototype: Ints
     whitening: Whitening | None
 
 
@@ -94,9 +100,9 @@ class Recalled(NamedTuple):
 
     Attributes:
         bonus: in (0, 1], by log position, for items that served the need before.
-        familiarity: chance that the nearest past need, or prototype, is asked again, before its votes are counted.
+        familiarity: chance that the nearest past need is asked again, before its votes are counted.
         z: how near it is, in standard deviations; -inf without any.
-        nearest: log positions of the items that served it, those with most votes first.
+        nearest: log positions of the items that served it, the nearest first, then those with most votes.
     """
 
     bonus: dict[int, float]
@@ -128,17 +134,33 @@ def recall(
         return NOTHING
     ready = prepare(state, whitening) if prepared is None else prepared
     key = _whiten(unit_key(query, state.keys.shape[1])[None], ready.whitening)[0]
-    z = (ready.keys @ key - ready.mean) / ready.spread
-    best = int(z.argmax())
-    gates = chance(calibration, z) * np.exp((z - z[best]) / RIVAL)
-    near = np.flatnonzero(gates > LEAST)
+    near = _nearness(ready, (ready.keys @ key - ready.mean) / ready.spread)
+    best = float(near.max())
+    if best == -np.inf:  # all that was used was found wrong later
+        return NOTHING
+    row = int(near.max(axis=1).argmax())
+    order = np.argsort(-near[row], kind="stable")[: int((ready.shares[row] > 0).sum())]
+    bonus = _bonus(ready, near, best, calibration)
+    return Recalled(bonus, float(chance(calibration, best)), best, tuple(ready.items[row, order].tolist()))
+
+
+def _nearness(ready: Prepared, z: Floats) -> Floats:
+    """(n, v) z of each need for each of its items: that of the need, and of the item's prototype where it has one."""
+    needs, prototypes = z[: len(ready.items), None], np.append(z[len(ready.items) :], 0)
+    common = np.maximum((1 - COMMON) * needs + COMMON * prototypes[ready.prototype], needs - ALONE)
+    near = np.where(ready.prototype < 0, needs, common)
+    return np.asarray(np.where(ready.shares > 0, near, -np.inf), np.float32)
+
+
+def _bonus(ready: Prepared, near: Floats, best: float, calibration: Calibration) -> dict[int, float]:
+    rows, columns = np.nonzero(near > best + RIVAL * np.log(LEAST))
+    z = near[rows, columns]
+    values = chance(calibration, z) * np.exp((z - best) / RIVAL) * ready.shares[rows, columns]
     bonus: dict[int, float] = {}
-    values = (gates[near, None] * ready.shares[near]).ravel().tolist()
-    for position, value in zip(ready.items[near].ravel().tolist(), values, strict=True):
+    for position, value in zip(ready.items[rows, columns].tolist(), values.tolist(), strict=True):
         if value > LEAST:
             bonus[position] = max(bonus.get(position, 0.0), value)
-    nearest = tuple(ready.items[best][ready.shares[best] > 0].tolist())
-    return Recalled(bonus, float(chance(calibration, z[best])), float(z[best]), nearest)
+    return bonus
 
 
 def lift(scores: npt.NDArray[Any], bonus: npt.NDArray[Any], *, weight: float = 2.5) -> npt.NDArray[Any]:
@@ -189,18 +211,10 @@ def _with_prototypes(state: NeedsState, keys: Floats, whitening: Whitening | Non
         _unrelated(keys[newest] @ prototypes.T, _served(state, newest, whose)),
     )
     mean, spread = np.repeat(np.array(scales, np.float32).T, [len(keys), len(whose)], axis=1)
-    alone = np.full((len(whose), VOTES), -1, np.int64)
-    alone[:, 0] = whose
-    shares = np.clip(state.votes / np.maximum(state.weight, 1e-9)[:, None], 0, 1)
-    return Prepared(
-        state.keys,
-        np.concatenate([keys, prototypes]),
-        mean,
-        spread,
-        np.concatenate([state.items, alone]),
-        np.concatenate([shares, (alone >= 0).astype(np.float32)]),
-        whitening,
-    )
+    shares = np.clip(state.votes / np.maximum(state.weight, 1e-9)[:, None], 0, 1).astype(np.float32)
+    own = np.where(np.isin(state.items, whose), np.searchsorted(whose, state.items), -1)
+    every = np.concatenate([keys, prototypes])
+    return Prepared(state.keys, every, mean, spread, state.items, shares, own, whitening)
 
 
 def whitening_of(state: NeedsState, mean: Floats, covariance: Floats, items: int) -> Whitening:
