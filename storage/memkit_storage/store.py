@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from memkit_storage.catalog import Catalog, Place
-from memkit_storage.errors import CorruptRecord, DamageWarning, MemkitError, NotAMemory, StorageFailed
+from memkit_storage.errors import CorruptRecord, DamageWarning, InvalidInput, MemkitError, NotAMemory, StorageFailed
 from memkit_storage.filters import Filter
 from memkit_storage.format import IGNORABLE, LEARNING, FrameType
 from memkit_storage.log import Append, Durability, Log, now_us
@@ -70,6 +70,7 @@ class Store:
         self.log = Log(path, durability=durability)
         self.listener: Listener | None = None
         self._dirty = False
+        self._is_held = False  # the appender's lock, by the thread that has `lock`
         try:
             self._load()
         except BaseException:
@@ -340,15 +341,28 @@ class Store:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the appender's lock with everything caught up and an incomplete tail cut; call with `lock` held."""
+        """Hold the appender's lock with everything caught up and an incomplete tail cut; call with `lock` held.
+
+        Raises:
+            InvalidInput: it is held already: a callable that a change calls makes a change of its own.
+        """
+        if self._is_held:
+            raise InvalidInput("a change is under way, and what it calls must not change the memory; do that after it")
         with self.log.appending() as replaced:
-            if replaced:
-                self._load(alone=True)
-                self._notify_reset()
-            self._follow(alone=True)
-            self._warn()
-            self._repair_tail()
-            yield
+            self._is_held = True
+            try:
+                self._catch_up(replaced)
+                yield
+            finally:
+                self._is_held = False
+
+    def _catch_up(self, replaced: bool) -> None:
+        if replaced:
+            self._load(alone=True)
+            self._notify_reset()
+        self._follow(alone=True)
+        self._warn()
+        self._repair_tail()
 
     def _repair_tail(self) -> None:
         """Cut what a crash left incomplete, and say in the log what was cut or is missing."""
@@ -443,7 +457,7 @@ class Store:
 
     def configure(self, value: dict[str, Any]) -> dict[str, Any]:
         """Record the file's settings (the embedder's identity) if it has none yet. Returns those in force."""
-        with self.lock, self.exclusive():
+        with self.lock, nullcontext() if self._is_held else self.exclusive():
             if not self.config:
                 self.append_note(FrameType.CONFIG, {"epoch": 0, **value})
             return self.config
