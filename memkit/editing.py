@@ -13,10 +13,14 @@ from memkit.arguments import Where, called, check_drafts, in_scope, some_filter
 from memkit.ingest import Draft, check_metadata, check_text
 from memkit.items import Item
 from memkit.scoping import View
-from memkit.writing import Edit, Metadata, check_id
+from memkit.writing import Edit, Ends, Metadata, check_id
 from memkit_storage.errors import InvalidInput
-from memkit_storage.rows import Row
 from memkit_storage.times import parse_time, to_us
+
+
+def itself(item: Item) -> list[str]:
+    """What ends with an item that has no parts."""
+    return [item.id]
 
 
 class Editing(View):
@@ -76,7 +80,7 @@ class Editing(View):
         ids: Sequence[str],
         entries: Sequence[Draft],
         *,
-        ends: Callable[[Item], Iterable[str]] = lambda item: [item.id],
+        ends: Callable[[Item], Iterable[str]] = itself,
     ) -> list[Item]:
         """Remember drafts, as `add_drafts`, and end the items with these ids that the drafts do not renew, together.
 
@@ -94,12 +98,7 @@ class Editing(View):
         self._writable()
         check_drafts(entries)
         drafts = [in_scope(entry, self._scope, self._scope) for entry in entries]
-        chosen = [check_id(id_) for id_ in ids]
-
-        def ended(row: Row) -> list[str]:
-            return called("ends", lambda: [check_id(id_) for id_ in ends(Item.from_row(row))])
-
-        rows = self._writer.replace(chosen, drafts, self._filter(None), ended)
+        rows = self._writer.replace([check_id(id_) for id_ in ids], drafts, self._filter(None), _checking(ends))
         self._index.settle()
         return [Item.from_row(row) for row in rows]
 
@@ -107,24 +106,32 @@ class Editing(View):
         """End items; their history stays (see `erase`). Returns how many there were."""
         self._writable()
         chosen = [ids] if isinstance(ids, str) else list(ids)
-        return len(self._writer.delete(lambda: dict.fromkeys(map(check_id, chosen)), self._filter(None)))
+        return self._writer.delete([check_id(id_) for id_ in chosen], self._filter(None))
 
     def delete_where(
         self,
         where: Where,
         *,
+        ends: Callable[[Item], Iterable[str]] = itself,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
     ) -> int:
         """End every item that matches. Returns how many. An empty filter needs a scope: nothing is wiped by mistake.
 
+        Args:
+            ends: the ids that end with an item that matches, as in `replace`.
+
         Raises:
-            InvalidFilter: unknown operator or mismatched type.
+            InvalidFilter: unknown operator or mismatched type. CallableFailed: `ends` raised; nothing ends.
         """
         self._writable()
         chosen = self._filter(some_filter(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
-        return len(self._writer.delete(lambda: [row.id for row in self._store.select(chosen)], chosen))
+        return self._writer.delete_where(chosen, self._filter(None, user_id, agent_id, run_id), _checking(ends))
+
+
+def _checking(ends: Callable[[Item], Iterable[str]]) -> Ends:
+    return lambda row: called("ends", lambda: [check_id(id_) for id_ in ends(Item.from_row(row))])
 
 
 def _checked(edit: Edit, what: str) -> Edit:

@@ -27,6 +27,7 @@ from memkit_storage.times import to_us
 Progress = Callable[[int, int], None]
 Scope = tuple[str | None, str | None, str | None]
 Metadata = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
+Ends = Callable[[Row], Iterable[str]]  # the ids that end with a row: its own, and what belongs to it
 Only = Callable[[Draft, Row | None], bool]  # whether a draft is written, where there is such a row
 MAX_ID_BYTES = 8192
 
@@ -111,9 +112,7 @@ class Writer:
             slots = [self._put(change, entry, vectors, only) for entry in entries]
         return _rows(change, slots)
 
-    def replace(
-        self, ids: Sequence[str], entries: Sequence[Draft], allowed: Filter, ends: Callable[[Row], Iterable[str]]
-    ) -> list[Row]:
+    def replace(self, ids: Sequence[str], entries: Sequence[Draft], allowed: Filter, ends: Ends) -> list[Row]:
         """As `add`; in the same transaction, what ends with the chosen items that are alive and allowed ends, but for
         what the drafts renew.
         """
@@ -202,8 +201,9 @@ class Writer:
 
     def update_where(self, chosen: Filter, edit: Edit) -> int:
         """A new version of every item that matches. Returns how many."""
+        select = self._store.selecting(chosen)
         with self._writing([]) as (change, vectors):
-            self._renew(change, self._store.select(chosen), edit, vectors)
+            self._renew(change, select(), edit, vectors)
         return len(change.events)
 
     def _renew(self, change: Transaction, rows: list[Row], edit: Edit, vectors: dict[str, Vector]) -> None:
@@ -220,10 +220,19 @@ class Writer:
             raise ItemNotFound(f"no item {id_!r} here; list() shows what there is, history() what was")
         return row
 
-    def delete(self, choose: Callable[[], Iterable[str]], allowed: Filter) -> list[str]:
-        """End the chosen items that are alive and allowed; `choose` runs on the state that is changed."""
+    def delete(self, ids: Iterable[str], allowed: Filter) -> int:
+        """End the items that are alive and allowed. Returns how many."""
         with self._store.transaction() as change:
-            return _end(change, choose(), allowed)
+            _end(change, ids, allowed)
+        return len(change.events)
+
+    def delete_where(self, chosen: Filter, allowed: Filter, ends: Ends) -> int:
+        """End what ends with every item that matches, as far as it is alive and allowed. Returns how many matched."""
+        select = self._store.selecting(chosen)
+        with self._store.transaction() as change:
+            rows = select()
+            _end(change, [id_ for row in rows for id_ in ends(row)], allowed)
+        return len(rows)
 
     def merge(self, other: Store, allowed: Filter, progress: Progress | None = None) -> MergeReport:
         """Take over every version and deletion of another store that is not here, with ids, times and history."""
@@ -277,15 +286,12 @@ def _content(event: Event) -> object:
     return (event.text, event.metadata) if isinstance(event, Row) else None
 
 
-def _end(change: Transaction, ids: Iterable[str], allowed: Filter) -> list[str]:
-    """End those that are alive and allowed. Returns which."""
-    gone = []
+def _end(change: Transaction, ids: Iterable[str], allowed: Filter) -> None:
+    """End those that are alive and allowed."""
     for id_ in ids:
         row = change.get(id_)
         if row is not None and allowed.matches(row):
             change.delete(id_)
-            gone.append(id_)
-    return gone
 
 
 def _rows(change: Transaction, slots: Iterable[int | Row | None]) -> list[Row]:

@@ -231,6 +231,18 @@ def test_a_change_of_all_is_a_change_of_each(open_memory, numbers, changes):
         assert found_by(together, words)[1] == 1
 
 
+# delete_where
+
+
+def test_what_ends_with_an_item_that_matches_ends_within_the_scope(memory):
+    memory.add_drafts([Draft(name, id=name, user_id="ana", metadata={"n": 1} if name == "a" else {}) for name in "abc"])
+    memory.add("of bob", id="d", user_id="bob")
+    with pytest.raises(CallableFailed, match="ends"):
+        memory.delete_where({"n": 1}, ends=lambda item: item.nonsense)
+    assert memory.delete_where({"n": 1}, user_id="ana", ends=lambda item: [item.id, "b", "d", "nobody"]) == 1
+    assert [item.id for item in memory.list().items] == ["c", "d"]
+
+
 # replace
 
 

@@ -181,17 +181,7 @@ class MemkitStore(BaseStore):
 
     def sweep_ttl(self) -> int:
         """Delete what has expired; it is not found any more in any case. Returns how many items."""
-        due = [item.id for item in everything(self.memory, {**KEPT, **WHOLE, "expires": {"lte": time.time()}})]
-        gone: list[str] = []
-
-        def ends(item: Remembered) -> list[str]:
-            if not _expired(item):  # put anew, or read, meanwhile
-                return []
-            gone.append(item.id)
-            return ids(item)
-
-        self.memory.replace(due, [], ends=ends)
-        return len(gone)
+        return self.memory.delete_where({**KEPT, **WHOLE, "expires": {"lte": time.time()}}, ends=ids)
 
 
 class AsyncMemkitStore(AsyncBatchedBaseStore):

@@ -154,12 +154,10 @@ class Memory:
         given = without_identity(metadata or {})
         if expiration_date not in (..., None):
             given["expiration_date"] = to_day(expiration_date)
+        cleared = {"expiration_date"} if expiration_date is None else set()
 
         def merged(there: dict[str, Any]) -> dict[str, Any]:
-            both = {**there, **given}
-            if expiration_date is None:
-                both.pop("expiration_date", None)
-            return both
+            return {key: value for key, value in {**there, **given}.items() if key not in cleared}
 
         try:
             self.memory.update(memory_id, text, merged)
@@ -177,7 +175,7 @@ class Memory:
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, str]:
         """End every memory of a scope. Raises ValidationError, a ValueError, without one."""
-        self.memory.delete_where({}, **some_scope(user_id, agent_id, run_id))
+        self.memory.scope(**some_scope(user_id, agent_id, run_id)).delete_where({})
         return {"message": "Memories deleted successfully!"}
 
     def reset(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
@@ -312,6 +312,25 @@ class Store:
         with self.lock:
             matching = (row for row in self.rows(self._in_order(where, as_of, after)) if where.matches(row))
             return list(islice(matching, limit))
+
+    def selecting(self, where: Filter) -> Callable[[], list[Row]]:
+        """Select now, while others may write. What it returns, called in a transaction, gives what `select` would give
+        there, and reads no more of the file than what matched and what was written since.
+        """
+        with self.lock:
+            self.refresh()
+            catalog, seen = self.catalog, len(self.catalog)
+            ids = [row.id for row in self.select(where)]
+
+        def select() -> list[Row]:
+            if self.catalog is not catalog:  # the file was rewritten meanwhile
+                return self.select(where)
+            newer = (catalog.id(i) for i in range(seen, len(catalog)))
+            alive = (catalog.index(id_) for id_ in dict.fromkeys([*ids, *newer]))
+            rows = self.rows(index for index in alive if index is not None)
+            return sorted((row for row in rows if where.matches(row)), key=lambda row: row.first)
+
+        return select
 
     def _in_order(self, where: Filter, as_of: int | None, after: int) -> list[int]:
         first = self.catalog.column("first")
