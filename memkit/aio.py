@@ -116,6 +116,8 @@ class AsyncMemory:
     own_ids = _awaited(Memory.own_ids)
     add_drafts = _awaited(Memory.add_drafts)
     update = _awaited(Memory.update)
+    update_where = _awaited(Memory.update_where)
+    replace = _awaited(Memory.replace)
     delete = _awaited(Memory.delete)
     delete_where = _awaited(Memory.delete_where)
     get = _awaited(Memory.get)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from memkit.ingest import Draft, check_encodable, check_metadata, check_text
-from memkit_storage.errors import InvalidFilter, InvalidInput
+from memkit_storage.errors import CallableFailed, InvalidFilter, InvalidInput, MemkitError
 from memkit_storage.rows import SCOPE_FIELDS, Row
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Where = Mapping[str, Any]
 
 
@@ -110,3 +112,17 @@ def check_budget(max_tokens: Any) -> None:
     """A token budget is a whole number from 1 on."""
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise InvalidInput(f"max_tokens={max_tokens!r}: a budget is a whole number from 1 on")
+
+
+def called(name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a callable that was passed in returns, inside of a change.
+
+    Raises:
+        CallableFailed: it raised; errors of memkit pass as they are.
+    """
+    try:
+        return function(*args, **kwargs)
+    except MemkitError:
+        raise
+    except Exception as error:
+        raise CallableFailed(f"{name} raised {type(error).__name__}: {error}; nothing was written") from error

@@ -116,9 +116,10 @@ def add(
 @app.command(cls=out.Verb)
 def update(
     file: File,
-    id: Id,
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="The item.")] = None,
     text: Annotated[str | None, typer.Argument(help="The new text; - reads it from stdin.")] = None,
     *,
+    where: Where = None,
     metadata: Metadata = None,
     occurred_at: OccurredAt = None,
     user: User = None,
@@ -128,15 +129,23 @@ def update(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Record a new version of an item. What is not given stays; the former version stays in its history."""
-    given = json_object("--metadata", metadata)
+    """Record a new version of an item. What is not given stays; the former version stays in its history.
+
+    With --where instead of an ID: of every item that matches, with --metadata in place of its own.
+    """
+    given, chosen = json_object("--metadata", metadata), json_object("--where", where)
     text = sys.stdin.read() if text == "-" else text
+    if (id is None) == (chosen is None) or (chosen is not None and (given is None or occurred_at)):
+        raise InvalidInput("pass an ID and what is new, or --where and --metadata")
     with opened(file, user, agent, run, durability=durability, cache_dir=cache_dir) as memory:
-        item = memory.update(id, text, given, occurred_at=occurred_at)
+        if id is not None:
+            item = memory.update(id, text, given, occurred_at=occurred_at)
+        else:
+            count = memory.update_where(chosen or {}, given or {})
     if as_json:
-        out.emit(item)
+        out.emit({"updated": count} if id is None else item)
     else:
-        out.say(f"updated {item.id}")
+        out.say(f"{count} updated" if id is None else f"updated {item.id}")
 
 
 @app.command(cls=out.Verb)

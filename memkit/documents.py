@@ -117,7 +117,7 @@ class Documents:
     def rename(self, old: str, new: str) -> int:
         """Move a document, or everything in a folder. Returns how many documents that were.
 
-        The new documents are written together, then the old ones end: a crash in between leaves both, not neither.
+        The new documents are written and the old ones end together.
 
         Raises:
             ItemNotFound: there is nothing at `old`.
@@ -131,8 +131,8 @@ class Documents:
             if _is_below(new, old):
                 raise InvalidInput(f"{new!r:.80} lies within {old!r:.80}; choose a path outside it")
             self._check_free(new)
-            self.memory.add_drafts([self._moved(item, old, new) for item in items])
-            return self.memory.delete([item.id for item in items])
+            self.memory.replace([item.id for item in items], [self._moved(item, old, new) for item in items])
+        return len(items)
 
     def search(self, query: str, *, limit: int = 10) -> Hits:
         """The documents that fit a query best; `hit.metadata["document"]` is the path. Arguments as `Memory.search`."""

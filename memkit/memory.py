@@ -2,7 +2,8 @@
 
 It checks what comes in, binds scopes and times, and hands over: to `ingest` for what content is, to
 `memkit_storage` for writing and finding, to `ranking` and `recall` for what is best. It holds no algorithm. What a
-memory learns is in `learning`, what is done with its file in `maintenance`, what a view may see in `scoping`.
+memory learns is in `learning`, how its items change in `editing`, what is done with its file in `maintenance`, what a
+view may see in `scoping`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from memkit.arguments import (
     Where,
+    called,
     check_budget,
     check_drafts,
     check_limit,
@@ -22,12 +25,12 @@ from memkit.arguments import (
     from_cursor,
     in_scope,
     queries_of,
-    some_filter,
     to_cursor,
 )
+from memkit.editing import Editing
 from memkit.fast.salience import Salience
 from memkit.fast.tier import FastTier
-from memkit.ingest import Draft, check_metadata, drafts
+from memkit.ingest import Draft, drafts
 from memkit.items import Change, Hit, Item, Page, Recall, changes
 from memkit.learning import Learning
 from memkit.maintenance import Maintenance
@@ -53,7 +56,7 @@ Hits = list[Hit]
 Changes = list[Change]
 
 
-class Memory(Learning, Maintenance):
+class Memory(Editing, Learning, Maintenance):
     """An agent's memory in one file.
 
     Args:
@@ -154,62 +157,29 @@ class Memory(Learning, Maintenance):
         agent_id: str | None = None,
         run_id: str | None = None,
         progress: Progress | None = None,
+        only: Callable[[Draft, Item | None], bool] | None = None,
     ) -> Items:
         """Remember drafts, such as `memkit.ingest.read` finds in files, together: all of them or none.
 
-        Scopes given here fill those that a draft lacks. Raises as `add`.
+        Scopes given here fill those that a draft lacks.
+
+        Args:
+            only: whether a draft is written, by the item that is there under its id, or None; nobody writes in between.
+                It is called as the `metadata` of `update`.
+
+        Returns:
+            The items in order, without those of drafts that were not to be written.
+
+        Raises:
+            As `add`. CallableFailed: `only` raised; nothing is written.
         """
         self._writable()
         check_drafts(entries)
         scope = self._bound(user_id, agent_id, run_id)
-        rows = self._writer.add([in_scope(entry, scope, self._scope) for entry in entries], progress)
+        chosen = None if only is None else partial(_asked, only)
+        rows = self._writer.add([in_scope(entry, scope, self._scope) for entry in entries], progress, chosen)
         self._index.settle()
         return [Item.from_row(row) for row in rows]
-
-    def update(
-        self,
-        id: str,
-        text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        occurred_at: datetime | str | None = None,
-    ) -> Item:
-        """Record a new version of an item; what is not given stays, `metadata` replaces the former one whole.
-
-        Raises:
-            ItemNotFound: no such item in this view.
-            InvalidInput: as `add`; nothing is written.
-        """
-        self._writable()
-        if text is not None:
-            drafts(text)
-        if metadata is not None:
-            check_metadata(metadata)
-        moment = None if occurred_at is None else to_us(parse_time(occurred_at))
-        return _item(self._writer.update(check_id(id), self._filter(None), text, metadata, moment))
-
-    def delete(self, ids: str | Sequence[str]) -> int:
-        """End items; their history stays (see `erase`). Returns how many there were."""
-        self._writable()
-        chosen = [ids] if isinstance(ids, str) else list(ids)
-        return len(self._writer.delete(lambda: dict.fromkeys(map(check_id, chosen)), self._filter(None)))
-
-    def delete_where(
-        self,
-        where: Where,
-        *,
-        user_id: str | None = None,
-        agent_id: str | None = None,
-        run_id: str | None = None,
-    ) -> int:
-        """End every item that matches. Returns how many. An empty filter needs a scope: nothing is wiped by mistake.
-
-        Raises:
-            InvalidFilter: unknown operator or mismatched type.
-        """
-        self._writable()
-        chosen = self._filter(some_filter(where, self._bound(user_id, agent_id, run_id)), user_id, agent_id, run_id)
-        return len(self._writer.delete(lambda: [row.id for row in self._store.select(chosen)], chosen))
 
     # reading
 
@@ -411,6 +381,10 @@ class Memory(Learning, Maintenance):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _asked(only: Callable[[Draft, Item | None], bool], entry: Draft, row: Row | None) -> bool:
+    return called("only", only, entry, None if row is None else Item.from_row(row))
 
 
 def _item(row: Row) -> Item:

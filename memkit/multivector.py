@@ -34,14 +34,10 @@ def ids(item: Item) -> list[str]:
 
 
 def replace(memory: Memory, old: Sequence[str], new: Sequence[Draft]) -> None:
-    """Write drafts of `in_parts`, together, then end what is left of the items with the ids `old`: whole ones, and
-    parts that their new versions have no more. A crash in between loses no text, and leaves what was to end.
+    """Write drafts of `in_parts`, and end what is left of the items with the ids `old`: whole ones, and parts that
+    their new versions have no more. One transaction, see `Memory.replace`.
     """
-    before = memory.get_many(old)
-    memory.add_drafts(new)
-    written = {draft.id for draft in new}
-    if left := [id_ for item in before if item is not None for id_ in ids(item) if id_ not in written]:
-        memory.delete(left)
+    memory.replace(old, new, ends=ids)
 
 
 def nearest(

@@ -104,14 +104,16 @@ class FileVectors:
         while len(versions := self._versions(done)) > _CHUNK:
             with store.lock:
                 rows = list(store.rows(versions[:_CHUNK]))
-            self._append(rows, epoch)
+            frame = self._frame(rows, epoch)
+            with store.lock, store.exclusive():
+                self._append(frame)
             done += _CHUNK
             if progress:
                 progress(done, done + len(versions) - _CHUNK)
         with store.lock, store.exclusive():
             if store.log.header.generation != generation:
                 raise StorageFailed(f"{store.log.path} was rewritten while it was embedded anew; call rebuild() again")
-            self._append(list(store.rows(self._versions(done))), epoch)
+            self._append(self._frame(list(store.rows(self._versions(done))), epoch))
             store.append_note(FrameType.CONFIG, {**_config(info), "epoch": epoch})
             store.log.sync()
             self._checked = epoch
@@ -123,11 +125,16 @@ class FileVectors:
             found: list[int] = np.flatnonzero(self._store.catalog.column("kind") == 0)[start:].tolist()
             return found
 
-    def _append(self, rows: Sequence[Row], epoch: int) -> None:
+    def _append(self, frame: dict[str, Any] | None) -> None:
+        if frame is not None:
+            self._store.append_note(FrameType.VECTORS, frame)
+
+    def _frame(self, rows: Sequence[Row], epoch: int) -> dict[str, Any] | None:
+        """What a VECTORS frame says of rows that are embedded anew; None of none."""
         import pyarrow as pa
 
         if not rows:
-            return
+            return None
         vectors = self.embedder.embed_documents([row.searchable for row in rows])
         table = pa.table(
             {
@@ -137,8 +144,7 @@ class FileVectors:
                 ),
             }
         )
-        with self._store.lock, self._store.exclusive():
-            self._store.append_note(FrameType.VECTORS, {"epoch": epoch, "arrow": to_ipc(table)})
+        return {"epoch": epoch, "arrow": to_ipc(table)}
 
 
 def _config(info: EmbedderInfo) -> dict[str, Any]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from memkit.arguments import qualified
+from memkit.arguments import called, qualified
 from memkit.fast.salience import Salience
-from memkit.ingest import Draft
+from memkit.ingest import Draft, check_metadata
 from memkit.items import MergeReport
 from memkit.vectors import FileVectors
 from memkit_storage.errors import IdConflict, InvalidInput, ItemNotFound
@@ -24,6 +26,9 @@ from memkit_storage.times import to_us
 
 Progress = Callable[[int, int], None]
 Scope = tuple[str | None, str | None, str | None]
+Metadata = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
+Ends = Callable[[Row], Iterable[str]]  # the ids that end with a row: its own, and what belongs to it
+Only = Callable[[Draft, Row | None], bool]  # whether a draft is written, where there is such a row
 MAX_ID_BYTES = 8192
 
 
@@ -51,6 +56,44 @@ def check_id(id_: Any) -> str:
     return id_
 
 
+class Edit(NamedTuple):
+    """What the next version of an item has anew; None stays. Metadata may be made of the present one."""
+
+    text: str | None = None
+    metadata: Metadata | None = None
+    occurred_us: int | None = None
+
+    def of(self, row: Row) -> Row:
+        """The next version of a row, not rated, and still with its vector.
+
+        Raises:
+            CallableFailed, InvalidInput: the callable raised, or made no metadata.
+        """
+        return replace(
+            row,
+            text=row.text if self.text is None else self.text,
+            metadata=self._metadata(row),
+            occurred_us=row.occurred_us if self.occurred_us is None else self.occurred_us,
+            updated_us=now_us(),
+            surprise=None,
+        )
+
+    def _metadata(self, row: Row) -> dict[str, Any]:
+        if self.metadata is None:
+            return row.metadata
+        if not callable(self.metadata):
+            return dict(self.metadata)
+        made = called("metadata", self.metadata, deepcopy(row.metadata))
+        check_metadata(made)
+        return dict(made)
+
+    def new_words(self, row: Row) -> list[str]:
+        """What will be embedded for a row, as far as can be said without calling the callable."""
+        said = self._replace(metadata=None) if callable(self.metadata) else self
+        words = said.of(row).searchable
+        return [] if words == row.searchable else [words]
+
+
 class Writer:
     """Writes drafts and versions into one store, embedding what is new and noting how surprising it is."""
 
@@ -59,28 +102,62 @@ class Writer:
         self._vectors = vectors
         self._salience = salience
 
-    def add(self, entries: Sequence[Draft], progress: Progress | None = None) -> list[Row]:
-        """One row per draft, in order: new, or the one that is there already with the same id and content."""
+    def add(self, entries: Sequence[Draft], progress: Progress | None = None, only: Only | None = None) -> list[Row]:
+        """One row per draft, in order: new, or the one that is there already with the same id and content.
+
+        Args:
+            only: which drafts are written, asked inside of the transaction; the others have no row.
+        """
+        with self._writing(self._new_words(entries), progress) as (change, vectors):
+            slots = [self._put(change, entry, vectors, only) for entry in entries]
+        return _rows(change, slots)
+
+    def replace(self, ids: Sequence[str], entries: Sequence[Draft], allowed: Filter, ends: Ends) -> list[Row]:
+        """As `add`; in the same transaction, what ends with the chosen items that are alive and allowed ends, but for
+        what the drafts renew.
+        """
+        renewed = {entry.id for entry in entries}
+        with self._writing(self._new_words(entries)) as (change, vectors):
+            before = [row for id_ in dict.fromkeys(ids) if (row := change.get(id_)) and allowed.matches(row)]
+            left = [id_ for row in before for id_ in ends(row) if id_ not in renewed]
+            slots = [self._put(change, entry, vectors) for entry in entries]
+            _end(change, left, allowed)
+        return _rows(change, slots)
+
+    @contextmanager
+    def _writing(
+        self, words: Sequence[str], progress: Progress | None = None
+    ) -> Iterator[tuple[Transaction, dict[str, Vector]]]:
+        """A transaction whose versions are rated, and the vectors of the words: made before it, so nobody waits."""
+        epoch = self._store.config.get("epoch")
+        vectors = self._embedded(words, progress)
+        with self._store.transaction() as change:
+            if words and self._store.config.get("epoch") != epoch:  # somebody has changed the embedder meanwhile
+                self._vectors.documents([])
+            yield change, vectors
+            self._salience.rate(change)
+
+    def _embedded(self, words: Sequence[str], progress: Progress | None = None) -> dict[str, Vector]:
+        return dict(zip(words, self._vectors.documents(words, progress), strict=True)) if words else {}
+
+    def _new_words(self, entries: Sequence[Draft]) -> list[str]:
+        """What of the drafts is not there yet."""
         named = [check_id(entry.id) for entry in entries if entry.id is not None]
         if named or not self._store.config:
             self._store.refresh()  # otherwise nothing depends on what others wrote: the transaction catches up
-        fresh = [_searchable(entry) for entry in entries if not self._is_known(entry)]
-        vectors = dict(zip(fresh, self._vectors.documents(fresh, progress), strict=True)) if fresh else {}
-        epoch = self._store.config.get("epoch")
-        with self._store.transaction() as change:
-            if self._store.config.get("epoch") != epoch:  # another process has changed the embedder meanwhile
-                self._vectors.documents([])
-            slots = [self._put(change, entry, vectors) for entry in entries]
-            self._salience.rate(change)
-        return [slot if isinstance(slot, Row) else _row(change.events[slot]) for slot in slots]
+        return [_searchable(entry) for entry in entries if not self._is_known(entry)]
 
     def _is_known(self, entry: Draft) -> bool:
         current = None if entry.id is None else self._store.get(entry.id)
         return current is not None and _same(entry, current)
 
-    def _put(self, change: Transaction, entry: Draft, vectors: dict[str, Vector]) -> int | Row:
+    def _put(
+        self, change: Transaction, entry: Draft, vectors: dict[str, Vector], only: Only | None = None
+    ) -> int | Row | None:
         current = None if entry.id is None else change.get(entry.id)
         self._check_owner(entry, current)
+        if only is not None and not only(entry, current):
+            return None
         if current is not None and _same(entry, current):
             pending = change.pending(current.id)
             return current if pending is None else pending
@@ -110,43 +187,52 @@ class Writer:
             wanted = _names_of(entry) or "without names"
             raise IdConflict(f"id {entry.id!r} is in use outside the scope {wanted}; choose another id")
 
-    def update(
-        self,
-        id_: str,
-        allowed: Filter,
-        text: str | None,
-        metadata: Mapping[str, Any] | None,
-        occurred_us: int | None,
-    ) -> Row:
-        """A new version of one item with what is given changed.
+    def update(self, id_: str, allowed: Filter, edit: Edit) -> Row:
+        """A new version of one item.
 
         Raises:
             ItemNotFound: there is no such item among those allowed.
         """
         self._store.refresh()
-        draft = _changed(self._allowed(self._store.get(id_), id_, allowed), text, metadata, occurred_us)
-        vector = self._vectors.documents([draft.searchable])[0]
-        with self._store.transaction() as change:
-            current = self._allowed(change.get(id_), id_, allowed)
-            slot = change.put(replace(_changed(current, text, metadata, occurred_us), vector=vector, surprise=None))
-            self._salience.rate(change)
-        return _row(change.events[slot])
+        words = edit.new_words(self._allowed(self._store.get(id_), id_, allowed))
+        with self._writing(words) as (change, vectors):
+            self._renew(change, [self._allowed(change.get(id_), id_, allowed)], edit, vectors)
+        return _row(change.events[0])
+
+    def update_where(self, chosen: Filter, edit: Edit) -> int:
+        """A new version of every item that matches. Returns how many."""
+        select = self._store.selecting(chosen)
+        with self._writing([]) as (change, vectors):
+            self._renew(change, select(), edit, vectors)
+        return len(change.events)
+
+    def _renew(self, change: Transaction, rows: list[Row], edit: Edit, vectors: dict[str, Vector]) -> None:
+        """Put the next version of each row. One that is found by the same words keeps its vector."""
+        pairs = [(row, edit.of(row)) for row in rows]
+        words = {new.searchable for old, new in pairs if new.searchable != old.searchable}
+        known = vectors | self._embedded(list(words - vectors.keys()))
+        for old, new in pairs:
+            same = new.searchable == old.searchable
+            change.put(new if same else replace(new, vector=known[new.searchable]))
 
     def _allowed(self, row: Row | None, id_: str, allowed: Filter) -> Row:
         if row is None or not allowed.matches(row):
             raise ItemNotFound(f"no item {id_!r} here; list() shows what there is, history() what was")
         return row
 
-    def delete(self, choose: Callable[[], Iterable[str]], allowed: Filter) -> list[str]:
-        """End the chosen items that are alive and allowed; `choose` runs on the state that is changed."""
+    def delete(self, ids: Iterable[str], allowed: Filter) -> int:
+        """End the items that are alive and allowed. Returns how many."""
         with self._store.transaction() as change:
-            gone = []
-            for id_ in choose():
-                row = change.get(id_)
-                if row is not None and allowed.matches(row):
-                    change.delete(id_)
-                    gone.append(id_)
-        return gone
+            _end(change, ids, allowed)
+        return len(change.events)
+
+    def delete_where(self, chosen: Filter, allowed: Filter, ends: Ends) -> int:
+        """End what ends with every item that matches, as far as it is alive and allowed. Returns how many matched."""
+        select = self._store.selecting(chosen)
+        with self._store.transaction() as change:
+            rows = select()
+            _end(change, [id_ for row in rows for id_ in ends(row)], allowed)
+        return len(rows)
 
     def merge(self, other: Store, allowed: Filter, progress: Progress | None = None) -> MergeReport:
         """Take over every version and deletion of another store that is not here, with ids, times and history."""
@@ -155,7 +241,7 @@ class Writer:
         owners = {event.id: event for event in events if isinstance(event, Row)}
         inside = [e for e in events if e.id in owners and allowed.matches(owners[e.id])]
         self._store.refresh()
-        rows = iter(self._embedded([event for event in inside if isinstance(event, Row)], other, progress))
+        rows = iter(self._with_own_vectors([event for event in inside if isinstance(event, Row)], other, progress))
         inside = [next(rows) if isinstance(event, Row) else event for event in inside]
         with self._store.transaction() as change:
             fresh = [event for event in inside if self._is_new(event, owners[event.id])]
@@ -178,7 +264,7 @@ class Writer:
             if "query" in value and (value.get("time"), value["query"]) not in known:
                 self._store.record_learning(kind, value)
 
-    def _embedded(self, rows: list[Row], other: Store, progress: Progress | None) -> list[Row]:
+    def _with_own_vectors(self, rows: list[Row], other: Store, progress: Progress | None) -> list[Row]:
         """The rows with vectors of this file's embedder: their own if both files share it."""
         if not rows or self._vectors.fits(other.config):
             return rows
@@ -198,6 +284,19 @@ class Writer:
 
 def _content(event: Event) -> object:
     return (event.text, event.metadata) if isinstance(event, Row) else None
+
+
+def _end(change: Transaction, ids: Iterable[str], allowed: Filter) -> None:
+    """End those that are alive and allowed."""
+    for id_ in ids:
+        row = change.get(id_)
+        if row is not None and allowed.matches(row):
+            change.delete(id_)
+
+
+def _rows(change: Transaction, slots: Iterable[int | Row | None]) -> list[Row]:
+    """What was put, as it stands in the log now."""
+    return [slot if isinstance(slot, Row) else _row(change.events[slot]) for slot in slots if slot is not None]
 
 
 def _row(event: Event) -> Row:
@@ -244,16 +343,4 @@ def _new_row(entry: Draft, current: Row | None, vector: Vector) -> Row:
         created_us=created,
         updated_us=to_us(entry.updated_at) if entry.updated_at else moment if current else created,
         surprise=entry.surprise,
-    )
-
-
-def _changed(row: Row, text: str | None, metadata: Mapping[str, Any] | None, occurred_us: int | None) -> Row:
-    if text is None and metadata is None and occurred_us is None:
-        raise InvalidInput(f"update of {row.id!r} without a change; pass text=, metadata= or occurred_at=")
-    return replace(
-        row,
-        text=row.text if text is None else text,
-        metadata=row.metadata if metadata is None else dict(metadata),
-        occurred_us=row.occurred_us if occurred_us is None else occurred_us,
-        updated_us=now_us(),
     )

@@ -1,8 +1,9 @@
-"""A small deterministic embedder for tests: a bag of hashed words, so that texts that share words are near."""
+"""A small deterministic embedder for tests (a bag of hashed words: texts that share words are near), and threads."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import numpy as np
 
@@ -20,3 +21,23 @@ def _vector(text: str) -> np.ndarray:
         seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
         total += np.random.default_rng(seed).normal(size=DIM)
     return total
+
+
+def at_once(*works):
+    """Run functions in threads that begin together; what one raises is raised here."""
+    start, failures = threading.Barrier(len(works)), []
+
+    def guarded(work):
+        start.wait()
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a thread's error would be lost
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]

@@ -102,6 +102,15 @@ def test_update_delete_and_time_travel(run, data, filled):
     assert run("delete", filled)[0] == 2
 
 
+def test_update_by_filter_gives_all_that_match_the_metadata(run, data, filled):
+    new = ["--metadata", '{"seen": true}']
+    assert data("update", filled, "--where", "{}", "--user", "ana", *new)["updated"] == 2
+    assert [item["metadata"] for item in data("list", filled)["items"]] == [{"seen": True}] * 2 + [{}]
+    assert run("update", filled, "--where", '{"seen": true}', "--metadata", "{}")[1] == "2 updated\n"
+    for unusable in (new, ["home", "--where", "{}", *new], ["--where", "{}"], ["--where", "{}", *new]):
+        assert run("update", filled, *unusable)[0] == 2
+
+
 def test_export_merge_and_lines_make_the_same_memory(run, data, filled):
     assert data("export", filled, "copy.mem")["items"] == 3
     assert data("merge", "merged.mem", "copy.mem")["added"] == 3

@@ -16,6 +16,7 @@ from support import embed
 
 from memkit import Memory
 from memkit.errors import IdConflict, ItemNotFound
+from memkit.ingest import Draft
 from memkit_storage import store as store_module
 
 OWNERS = {"a": None, "b": "ana", "c": "bob", "d.e": None, "ü/@": "ana"}
@@ -140,6 +141,22 @@ class Agreement(RuleBasedStateMachine):
         chosen = [i for i in self.order if present[i].user == user and present[i].metadata.get("n") == n]
         assert self.memory.scope(user_id=user).delete_where({"n": n}) == len(chosen)
         for id_ in chosen:
+            self.note_deletion(id_)
+
+    @rule(user=st.sampled_from(["ana", "bob"]), n=st.integers(1, 2))
+    def update_where(self, user, n) -> None:
+        present = living(self.model)
+        chosen = [i for i in self.order if present[i].user == user and present[i].metadata.get("n") == n]
+        changed = self.memory.update_where({"n": n}, lambda there: {**there, "n": 3 - there["n"]}, user_id=user)
+        assert changed == len(chosen)
+        for id_ in chosen:
+            self.note_item(self.memory.get(id_))
+
+    @rule(id_=IDS, text=TEXTS)
+    def replace(self, id_, text) -> None:
+        (item,) = self.memory.replace([id_], [Draft(text)])
+        self.note_item(item)
+        if id_ in self.order:
             self.note_deletion(id_)
 
     @rule(text=TEXTS)

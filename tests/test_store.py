@@ -16,6 +16,7 @@ from memkit_storage import store as store_module
 from memkit_storage.filters import Filter
 from memkit_storage.format import LEARNING, FrameType, Head, decode_heads
 from memkit_storage.records import BATCH_FROM, BATCH_ROWS, Delete, to_disk_precision
+from memkit_storage.rewrite import compact
 from memkit_storage.rows import Row
 from memkit_storage.store import Store
 from memkit_storage.verify import verify
@@ -95,6 +96,34 @@ def test_a_failed_block_writes_nothing(tmp_path):
     assert store.log.size == size
     assert texts(store) == {"x": "text of x"}
     store.close()
+
+
+CHANGES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["x", "y", None])), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=CHANGES, meanwhile=CHANGES, rewritten=st.booleans())
+def test_a_selection_made_before_a_transaction_is_that_of_the_transaction(
+    tmp_path_factory, before, meanwhile, rewritten
+):
+    """Whatever another store of the file has written, deleted or packed meanwhile."""
+    path = tmp_path_factory.mktemp("store") / "a.mem"
+    store, other, where = Store(path, durability="os"), Store(path, durability="os"), Filter.parse({"kind": "x"})
+
+    def make(changes):
+        for id_, kind in changes:
+            put(other, make_row(id_, metadata={"kind": kind})) if kind else delete(other, id_)
+
+    make(before)
+    select = store.selecting(where)
+    make(meanwhile)
+    if rewritten:
+        compact(other)
+    with store.transaction():
+        found = [(row.id, row.position, row.first) for row in select()]
+        assert found == [(row.id, row.position, row.first) for row in store.select(where)]
+    for one in (store, other):
+        one.close()
 
 
 def test_a_transaction_sees_its_own_changes(tmp_path):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 from memkit import Item, Memory
-from memkit.errors import InvalidFilter
+from memkit.errors import IdConflict, InvalidFilter
 from memkit.ingest import Draft
 from memkit.views import ANY_ITEM, everything, name_of, named
 from memkit_adapters._guard import missing
@@ -61,7 +60,6 @@ class MemkitDocumentStore:
         self._scope = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
         opened = memory if isinstance(memory, Memory) else Memory(memory, embedder=embedder)
         self.memory = opened.scope(**self._scope)
-        self._lock = RLock()
 
     def to_dict(self) -> dict[str, Any]:
         """The store as a dictionary, for saving a pipeline.
@@ -110,23 +108,17 @@ class MemkitDocumentStore:
         """
         if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
             raise ValueError(f"documents={documents!r:.80}; pass a list of haystack Documents")
-        with self._lock:
-            fresh = documents if policy is DuplicatePolicy.OVERWRITE else self._fresh(documents, policy)
-            self.memory.add_drafts([self._draft(one) for one in fresh])
-        return len(fresh)
 
-    def _fresh(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
-        found = self.memory.get_many([self._item_id(one.id) for one in documents])
-        there = {item.id for item in found if item is not None}
-        fresh: dict[str, Document] = {}
-        for document in documents:
-            if self._item_id(document.id) not in there and document.id not in fresh:
-                fresh[document.id] = document
-            elif policy is not DuplicatePolicy.SKIP:
-                raise DuplicateDocumentError(
-                    f"document {document.id!r} is there already; write with DuplicatePolicy.SKIP or OVERWRITE"
-                )
-        return list(fresh.values())
+        def only(draft: Draft, there: Item | None) -> bool:
+            if there is not None and policy not in (DuplicatePolicy.SKIP, DuplicatePolicy.OVERWRITE):
+                name = name_of(self.memory, there.id)
+                raise IdConflict(f"document {name!r} is there already; write with DuplicatePolicy.SKIP or OVERWRITE")
+            return there is None or policy is DuplicatePolicy.OVERWRITE
+
+        try:
+            return len(self.memory.add_drafts([self._draft(one) for one in documents], only=only))
+        except IdConflict as error:
+            raise DuplicateDocumentError(str(error)) from error
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """End the documents with these ids; others than those that exist are ignored."""
@@ -144,12 +136,11 @@ class MemkitDocumentStore:
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
         """Merge `meta` into that of the documents that match, in one write. Returns how many."""
-        with self._lock:
-            found = self.filter_documents(filters)
-            for document in found:
-                document.meta.update(meta)
-            self.memory.add_drafts([self._draft(document) for document in found])
-        return len(found)
+
+        def merged(there: dict[str, Any]) -> dict[str, Any]:
+            return {**there, **meta, REST: there.get(REST, {})}
+
+        return self.memory.update_where(self._where(filters) or ANY_ITEM, merged)
 
     def search(self, query: str, filters: Filters | None = None, top_k: int = 10) -> list[Document]:
         """The documents that fit a query best, best first, with scores in [0, 1]."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -71,7 +70,6 @@ class MemkitStore(BaseStore):
 
     def __init__(self, memory: Memory, *, index: IndexConfig | None = EVERYTHING, ttl: TTLConfig | None = None) -> None:
         self.memory, self.index_config, self.ttl_config = memory, index, ttl
-        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: Any, *, index: IndexConfig | None = EVERYTHING, ttl: TTLConfig | None = None) -> MemkitStore:
@@ -87,17 +85,15 @@ class MemkitStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Answer what is asked, then write what is put: of several puts of one key, the last.
 
-        What is put is one transaction. What is deleted is another, after it: a crash between them loses no put, and
-        leaves what was to be deleted.
+        What is put and what is deleted is one transaction, also among the stores of several processes.
         """
         asked = list(ops)
         for op in asked:
             validate_op_namespace(op)
         puts = {(op.namespace, op.key): op for op in asked if isinstance(op, PutOp)}
-        with self._lock:
-            results = [self._answer(op) for op in asked]
-            if puts:
-                self._write(list(puts.values()))
+        results = [self._answer(op) for op in asked]
+        if puts:
+            self._write(list(puts.values()))
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -181,14 +177,11 @@ class MemkitStore(BaseStore):
         for item in items:
             if "ttl" in item.metadata:
                 with suppress(KeyError):  # ended meanwhile
-                    self.memory.update(item.id, metadata={**item.metadata, **_lifetime(item.metadata["ttl"])})
+                    self.memory.update(item.id, metadata=_lengthened)
 
     def sweep_ttl(self) -> int:
         """Delete what has expired; it is not found any more in any case. Returns how many items."""
-        with self._lock:
-            gone = list(everything(self.memory, {"expires": {"lte": time.time()}, **WHOLE}))
-            self.memory.delete([id_ for item in gone for id_ in ids(item)])
-        return len(gone)
+        return self.memory.delete_where({**KEPT, **WHOLE, "expires": {"lte": time.time()}}, ends=ids)
 
 
 class AsyncMemkitStore(AsyncBatchedBaseStore):
@@ -245,6 +238,10 @@ def _shown(item: Remembered) -> dict[str, Any]:
 
 def _lifetime(minutes: float | None) -> dict[str, float]:
     return {} if minutes is None else {"ttl": float(minutes), "expires": time.time() + 60 * minutes}
+
+
+def _lengthened(there: dict[str, Any]) -> dict[str, Any]:
+    return {**there, **_lifetime(there.get("ttl"))}
 
 
 def _expired(item: Remembered) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from threading import Lock
 from typing import Any
 
 from memkit import Memory
 from memkit.ingest import Draft, truncated
 from memkit.packing import estimate_tokens
-from memkit.views import everything
+from memkit.views import own_id
 from memkit_adapters._guard import missing
 
 try:
@@ -36,7 +35,6 @@ class MemkitMemoryBlock(BaseMemoryBlock[str]):
     max_tokens: int = Field(default=800, description="Budget of what is recalled.")
     session_id: str | None = Field(default=None, description="The run of messages that come without a session.")
     _query: str = PrivateAttr(default="")
-    _lock: Lock = PrivateAttr(default_factory=Lock)
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **block_kwargs: Any) -> str:
         """What memory holds on the last thing that a user said; "" when nothing bears on it."""
@@ -61,15 +59,14 @@ class MemkitMemoryBlock(BaseMemoryBlock[str]):
 
     def _keep(self, messages: Sequence[ChatMessage]) -> None:
         drafts = [self._draft(message) for message in messages if _words(message)]
-        with self._lock:
-            texts = {"text": {"in": [draft.text for draft in drafts]}}
-            known = {_same(item) for item in everything(self._memory, texts)}
-            fresh = {_same(draft): draft for draft in drafts if _same(draft) not in known}
-            self._memory.add_drafts(list(fresh.values()))
+        self._memory.add_drafts(drafts, only=lambda draft, there: there is None)
 
     def _draft(self, message: ChatMessage) -> Draft:
+        """What makes two messages of a session one is in the id."""
         session = message.additional_kwargs.get("session_id", self.session_id)
-        return Draft(_words(message), metadata={"role": message.role.value}, run_id=session)
+        text, role = _words(message), message.role.value
+        id_ = own_id(self._memory, "message", session or "", role, text)
+        return Draft(text, id=id_, metadata={"role": role}, run_id=session)
 
     @property
     def _memory(self) -> Memory:
@@ -79,8 +76,3 @@ class MemkitMemoryBlock(BaseMemoryBlock[str]):
 
 def _words(message: ChatMessage) -> str:
     return truncated((message.content or "").strip())
-
-
-def _same(one: Any) -> tuple[Any, ...]:
-    """What makes two messages of a session one, whether they are drafts or items."""
-    return (one.run_id, one.metadata.get("role"), one.text)

@@ -19,12 +19,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from itertools import islice
 from operator import attrgetter
-from threading import RLock
 from typing import Any, Self
 
 import memkit
 from memkit import Change, Item
-from memkit.errors import InvalidInput
+from memkit.errors import InvalidInput, ItemNotFound
 from memkit.ingest import Draft, check_metadata
 from memkit.views import ANY_ITEM, everything
 from memkit_adapters._mem0_arguments import (
@@ -73,7 +72,6 @@ class Memory:
         self.memory = config if isinstance(config, memkit.Memory) else memkit.Memory(file_of(config), embedder=embedder)
         self._llm = llm
         self._reranker = reranker
-        self._lock = RLock()
 
     @classmethod
     def from_config(cls, config_dict: Mapping[str, Any], **more: Any) -> Self:
@@ -153,26 +151,31 @@ class Memory:
         text = data if text is None else text
         if text is None and metadata is None and expiration_date is ...:
             raise InvalidInput("At least one of text, metadata, or expiration_date must be provided.")
-        with self._lock:
-            there = self._there(memory_id)
-            merged = {**there.metadata, **without_identity(metadata or {})}
-            if expiration_date is not ...:
-                merged.pop("expiration_date", None)
-                merged |= {} if expiration_date is None else {"expiration_date": to_day(expiration_date)}
+        given = without_identity(metadata or {})
+        if expiration_date not in (..., None):
+            given["expiration_date"] = to_day(expiration_date)
+        cleared = {"expiration_date"} if expiration_date is None else set()
+
+        def merged(there: dict[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in {**there, **given}.items() if key not in cleared}
+
+        try:
             self.memory.update(memory_id, text, merged)
+        except ItemNotFound as error:
+            raise _missing(memory_id) from error
         return {"message": "Memory updated successfully!"}
 
     def delete(self, memory_id: str) -> dict[str, str]:
         """End a memory. Raises MemoryNotFound, a ValueError, when there is none of this id."""
-        self._there(memory_id)
-        self.memory.delete(memory_id)
+        if not self.memory.delete(memory_id):
+            raise _missing(memory_id)
         return {"message": "Memory deleted successfully!"}
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, str]:
         """End every memory of a scope. Raises ValidationError, a ValueError, without one."""
-        self.memory.delete_where({}, **some_scope(user_id, agent_id, run_id))
+        self.memory.scope(**some_scope(user_id, agent_id, run_id)).delete_where({})
         return {"message": "Memories deleted successfully!"}
 
     def reset(self) -> None:
@@ -265,12 +268,6 @@ class Memory:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _there(self, memory_id: str) -> Item:
-        item = self.memory.get(memory_id)
-        if item is None:
-            raise MemoryNotFound(f"Memory with id {memory_id!r} not found; get_all() lists what there is")
-        return item
-
     def _asked(
         self, filters: Any, named: Sequence[Any], top_k: int | None, limit: int | None, show_expired: bool
     ) -> tuple[bool, int, dict[str, Any]]:
@@ -318,6 +315,10 @@ class AsyncMemory:
 
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.to_thread(self.close)
+
+
+def _missing(memory_id: str) -> MemoryNotFound:
+    return MemoryNotFound(f"Memory with id {memory_id!r} not found; get_all() lists what there is")
 
 
 def _added(item: Item) -> dict[str, Any]:

@@ -11,7 +11,7 @@ MemkitError
 ├── CorruptRecord                  bytes of the log are damaged; names path and offset
 ├── EmbedderMismatch               the file's vectors came from another embedder
 ├── ModelMismatch                  a saved state was made inside another language model
-├── CallableFailed                 a rerank=, expand= or tokenizer that you passed raised, or returned nonsense
+├── CallableFailed                 a callable or tokenizer that you passed raised, or returned nonsense
 ├── EmbedderUnavailable            the embedded default cannot run: weights are missing, or are not the pinned file
 ├── Busy                           another process or thread is consolidating this file
 ├── ReadOnly                       a past view, a read-only file or disk

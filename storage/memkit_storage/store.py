@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from memkit_storage.catalog import Catalog, Place
-from memkit_storage.errors import CorruptRecord, DamageWarning, MemkitError, NotAMemory, StorageFailed
+from memkit_storage.errors import CorruptRecord, DamageWarning, InvalidInput, MemkitError, NotAMemory, StorageFailed
 from memkit_storage.filters import Filter
 from memkit_storage.format import IGNORABLE, LEARNING, FrameType
 from memkit_storage.log import Append, Durability, Log, now_us
@@ -70,6 +70,7 @@ class Store:
         self.log = Log(path, durability=durability)
         self.listener: Listener | None = None
         self._dirty = False
+        self._is_held = False  # the appender's lock, by the thread that has `lock`
         try:
             self._load()
         except BaseException:
@@ -312,6 +313,25 @@ class Store:
             matching = (row for row in self.rows(self._in_order(where, as_of, after)) if where.matches(row))
             return list(islice(matching, limit))
 
+    def selecting(self, where: Filter) -> Callable[[], list[Row]]:
+        """Select now, while others may write. What it returns, called in a transaction, gives what `select` would give
+        there, and reads no more of the file than what matched and what was written since.
+        """
+        with self.lock:
+            self.refresh()
+            catalog, seen = self.catalog, len(self.catalog)
+            ids = [row.id for row in self.select(where)]
+
+        def select() -> list[Row]:
+            if self.catalog is not catalog:  # the file was rewritten meanwhile
+                return self.select(where)
+            newer = (catalog.id(i) for i in range(seen, len(catalog)))
+            alive = (catalog.index(id_) for id_ in dict.fromkeys([*ids, *newer]))
+            rows = self.rows(index for index in alive if index is not None)
+            return sorted((row for row in rows if where.matches(row)), key=lambda row: row.first)
+
+        return select
+
     def _in_order(self, where: Filter, as_of: int | None, after: int) -> list[int]:
         first = self.catalog.column("first")
         mask = self.catalog.alive(as_of) & self.catalog.in_scope(where.scope()) & (first > after)
@@ -340,15 +360,28 @@ class Store:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the appender's lock with everything caught up and an incomplete tail cut; call with `lock` held."""
+        """Hold the appender's lock with everything caught up and an incomplete tail cut; call with `lock` held.
+
+        Raises:
+            InvalidInput: it is held already: a callable that a change calls makes a change of its own.
+        """
+        if self._is_held:
+            raise InvalidInput("a change is under way, and what it calls must not change the memory; do that after it")
         with self.log.appending() as replaced:
-            if replaced:
-                self._load(alone=True)
-                self._notify_reset()
-            self._follow(alone=True)
-            self._warn()
-            self._repair_tail()
-            yield
+            self._is_held = True
+            try:
+                self._catch_up(replaced)
+                yield
+            finally:
+                self._is_held = False
+
+    def _catch_up(self, replaced: bool) -> None:
+        if replaced:
+            self._load(alone=True)
+            self._notify_reset()
+        self._follow(alone=True)
+        self._warn()
+        self._repair_tail()
 
     def _repair_tail(self) -> None:
         """Cut what a crash left incomplete, and say in the log what was cut or is missing."""
@@ -443,7 +476,7 @@ class Store:
 
     def configure(self, value: dict[str, Any]) -> dict[str, Any]:
         """Record the file's settings (the embedder's identity) if it has none yet. Returns those in force."""
-        with self.lock, self.exclusive():
+        with self.lock, nullcontext() if self._is_held else self.exclusive():
             if not self.config:
                 self.append_note(FrameType.CONFIG, {"epoch": 0, **value})
             return self.config

@@ -124,6 +124,9 @@ def test_what_the_memory_holds_besides_is_none_of_the_stores(store, memory):
     for found in (store.search((), query="red boat"), store.search(())):
         assert [item.value for item in found] == [{"text": "red boat"}]
     assert store.list_namespaces() == [("n",)]
+    memory.add("tickets", metadata={"expires": 1})
+    assert store.sweep_ttl() == 0
+    assert memory.stats().items == 4
 
 
 def test_times_are_kept(store):
@@ -146,6 +149,17 @@ def test_what_has_expired_is_not_found_and_is_swept(memory):
     assert {item.key for item in store.search(("n",))} == {"read", "stays"}
     assert store.get(("n",), "gone") is None
     assert store.sweep_ttl() == 1
+    assert memory.stats().items == 2
+
+
+def test_a_sweep_counts_items_and_ends_their_parts(memory):
+    store = MemkitStore(memory, index={"dims": 32, "fields": ["notes[*]"]})
+    for key in "ab":
+        store.put(("n",), key, {"notes": ["red boat", "old piano", "green garden"]}, ttl=0.0001)
+    store.put(("n",), "c", {"notes": ["blue dog", "grey cat"]}, ttl=9)
+    time.sleep(0.02)
+    assert store.sweep_ttl() == 2
+    assert memory.search("old piano", mode="text") == []
     assert memory.stats().items == 2
 
 
