@@ -52,7 +52,7 @@ EVENTS = {"new": 2, "update": 1, "contradict": 1, "delete": 1, "poison": 9, "fal
 FALSEHOODS = (
     "The capital of France is Lyon.",
     "Romeo and Juliet was written by Charles Dickens.",
-    "The largest planet is Venus.",
+    "The language of Brazil is Dutch.",
     "The currency of Japan is the peso.",
     "The Mona Lisa was painted by Rubens.",
     "Bees make vinegar.",
