@@ -53,7 +53,7 @@ COMMON = 2 / 3  # of how near a need of an item with a prototype comes, the part
 RIVAL = 0.5  # standard deviations behind the nearest need at which another one counts a third
 SAMPLE = 64  # needs, the newest, whose nearest others stand for all
 ALONE = 1.5  # standard deviations that such a need loses at most: asked again word for word, it is the same need
-SEVERAL = 3  # needs that an item has a prototype of
+SEVERAL = 5  # needs that an item has a prototype of
 
 
 class Whitening(NamedTuple):
