@@ -29,7 +29,7 @@ the best of all where none is within):
     delta rule              89.1      83.3     83.6           83.2          0.00  -0.20    0.00   0.00
     least squares           94.4      84.4     85.1           83.2          0.00  -0.34    0.00   0.00
     past-query log         100.0      99.8     99.9           93.5         -9.09 -39.51   -5.25 -40.10
-    this                    99.7      95.9     97.5           88.0         -0.13  -0.40    0.00  -0.02
+    this                    99.7      95.9     97.5           88.0         -0.13  -0.39    0.00  -0.02
 
 Paraphrases without a word in common are beyond what a small embedder sees: the right need is nearest for half of
 them.
