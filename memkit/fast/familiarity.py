@@ -79,7 +79,7 @@ class Prepared(NamedTuple):
         keys: (n + p, d) whitened unit keys; the last p are prototypes.
         mean: (n + p,) similarity of a need to the nearest need, or prototype, with other evidence.
         spread: (n + p,) standard deviation of it.
-        items: (n, v) log positions, -1 where there is none.
+        items: (n, v) log positions, -1 where there is none; v as many as any need has.
         shares: (n, v) how surely each item serves the need, in [0, 1].
         prototype: (n, v) which one each item has, -1 where it has none.
         whitening: used for `keys`.
@@ -212,9 +212,10 @@ def _with_prototypes(state: NeedsState, keys: Floats, whitening: Whitening | Non
     )
     mean, spread = np.repeat(np.array(scales, np.float32).T, [len(keys), len(whose)], axis=1)
     shares = np.clip(state.votes / np.maximum(state.weight, 1e-9)[:, None], 0, 1).astype(np.float32)
-    own = np.where(np.isin(state.items, whose), np.searchsorted(whose, state.items), -1)
-    every = np.concatenate([keys, prototypes])
-    return Prepared(state.keys, every, mean, spread, state.items, shares, own, whitening)
+    most = int(np.flatnonzero((shares > 0).any(axis=0)).max(initial=0)) + 1  # items of a need, as a rule few
+    items, shares = state.items[:, :most], shares[:, :most]
+    own = np.where(np.isin(items, whose), np.searchsorted(whose, items), -1)
+    return Prepared(state.keys, np.concatenate([keys, prototypes]), mean, spread, items, shares, own, whitening)
 
 
 def whitening_of(state: NeedsState, mean: Floats, covariance: Floats, items: int) -> Whitening:
