@@ -16,7 +16,8 @@ the value.
   that changed, how often an old value is told. *poison*: of facts that poison contradicts, how often its value is told.
   *deleted*: of deleted facts, how often their value is told.
 - *text*: how the loss on unrelated text differs from the frozen model's, relatively. *everyday*: of the control
-  questions, how many are answered as the frozen model answers them, to the letter.
+  questions, how many are answered as the frozen model answers them, to the letter; eight falsehoods, which a user
+  stated, are about seven of the twenty.
 """
 
 from __future__ import annotations
@@ -97,6 +98,10 @@ class Known:
         told, completion, question = (part.format(self.person) for part in PEOPLE[self.kind][0].split("|"))
         return Fact(self.item, self.person, f"{told} {value}.", value, completion, question)
 
+    def says(self, answer: str, values: Sequence[str]) -> bool:
+        """Whether an answer holds one of these values, and it is not the true one."""
+        return any(holds(answer, value) for value in values if value != self.value)
+
 
 class Life:
     """What happens, and what is true. Everything is drawn from a seed."""
@@ -131,7 +136,7 @@ class Life:
 
     def _turned(self, known: Known) -> str:
         known.old.append(known.value)
-        known.value = self._value(known.kind, [*known.old, *known.poison][-8:])
+        known.value = self._value(known.kind, known.old[-8:])
         return known.fact(known.value).statement
 
     def _update(self) -> None:
@@ -208,8 +213,8 @@ class Asking:
             return {
                 "told": [holds(said, known.value) for known, said in self.told([life.facts[at] for at in every])],
                 "slots": self._slots(life.facts),
-                "stale": [any(holds(said, old) for old in known.old) for known, said in self.told(turned)],
-                "poisoned": [any(holds(said, one) for one in known.poison) for known, said in self.told(poisoned)],
+                "stale": [known.says(said, known.old) for known, said in self.told(turned)],
+                "poisoned": [known.says(said, known.poison) for known, said in self.told(poisoned)],
                 "deleted": [holds(said, known.value) for known, said in self.told(life.gone[-ASKED:])],
                 "text": [text_loss(self.host) / self.text - 1],
                 "everyday": [a == b for a, b in zip(self.controls(), self.everyday, strict=True)],
