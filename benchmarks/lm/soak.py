@@ -16,8 +16,8 @@ the value.
   that changed, how often an old value is told. *poison*: of facts that poison contradicts, how often its value is told.
   *deleted*: of deleted facts, how often their value is told.
 - *text*: how the loss on unrelated text differs from the frozen model's, relatively. *everyday*: of the control
-  questions, how many are answered as the frozen model answers them, to the letter; eight falsehoods, which a user
-  stated, are about seven of the twenty.
+  questions, how many are answered as the frozen model answers them, to the letter; each of the eight falsehoods is about
+  one of the twenty.
 """
 
 from __future__ import annotations
