@@ -24,7 +24,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memkit import Memory
+from memkit.slow.bands import Band
+from memkit.slow.rounds import SleepReport
 
 DIM = 64
 USERS = ("ana", "bo")
@@ -106,23 +108,54 @@ def embed(texts: list[str]) -> Any:
     return np.stack([np.sum([_direction(word) for word in some], axis=0) for some in words])
 
 
-class Life:
-    """What happens, and what is true. Everything is drawn from a seed."""
+class Events:
+    """A life in a memory: its events are methods, everything is drawn from a seed, and `facts` are those in force."""
 
-    def __init__(self, memory: Memory, seed: int, probes: int = PROBES) -> None:
+    facts: list[Any]
+
+    def __init__(self, memory: Memory, seed: int) -> None:
         self.memory, self.rng = memory, np.random.default_rng(seed)
-        self.facts: list[Fact] = []
-        self.gone: list[Fact] = []
-        self.poison: dict[str, Fact] = {}
-        self.known: set[tuple[str, str, str]] = set()
-        self.probes = [self._new(user) for user in USERS for _ in range(probes)]
 
     def happen(self, event: str) -> None:
         """One event."""
         getattr(self, "_" + event.replace(" ", "_"))()
 
+    def day(self, events: dict[str, int]) -> None:
+        """So many of each event, in any order; as long as nothing is true, something new becomes so."""
+        schedule = [event for event, count in events.items() for _ in range(count)]
+        for place in self.rng.permutation(len(schedule)).tolist():
+            self.happen(schedule[place] if self.facts else "new")
+
+    def nights(
+        self, sleeps: int, every: int, events: dict[str, int], sleep: Callable[[], SleepReport]
+    ) -> Iterator[tuple[int, list[Band], float]]:
+        """Live and sleep; every so many sleeps: how many, the bands made since the last time, seconds a sleep."""
+        made: list[Band] = []
+        seconds = 0.0
+        for number in range(1, sleeps + 1):
+            self.day(events)
+            start = time.perf_counter()
+            made += sleep().bands
+            seconds += time.perf_counter() - start
+            print(f"\r\033[K{number} of {sleeps}", end="", file=sys.stderr, flush=True)
+            if number % every == 0:
+                yield number, made, seconds / every
+                made, seconds = [], 0.0
+
     def _draw(self, some: Sequence[Any]) -> Any:
         return some[int(self.rng.integers(len(some)))]
+
+
+class Life(Events):
+    """What happens, and what is true."""
+
+    def __init__(self, memory: Memory, seed: int, probes: int = PROBES) -> None:
+        super().__init__(memory, seed)
+        self.facts: list[Fact] = []
+        self.gone: list[Fact] = []
+        self.poison: dict[str, Fact] = {}
+        self.known: set[tuple[str, str, str]] = set()
+        self.probes = [self._new(user) for user in USERS for _ in range(probes)]
 
     def _name(self, syllables: int) -> str:
         return "".join(self._draw(SYLLABLES) for _ in range(syllables)).title()
@@ -215,18 +248,9 @@ def live(
     memory: Memory, sleeps: int, seed: int, *, every: int = EVERY, events: dict[str, int] | None = None
 ) -> Iterator[Row]:
     """Live, sleep, and give a line every so many sleeps; the file is compacted then."""
-    life, made, began = Life(memory, seed), [], 0.0
-    for sleep in range(1, sleeps + 1):
-        schedule = [event for event, count in (events or EVENTS).items() for _ in range(count)]
-        for place in life.rng.permutation(len(schedule)).tolist():
-            life.happen(schedule[place] if life.facts else "new")
-        start = time.perf_counter()
-        made += memory.consolidate().bands
-        began += time.perf_counter() - start
-        print(f"\r\033[K{sleep} of {sleeps}", end="", file=sys.stderr, flush=True)
-        if sleep % every == 0:
-            yield _measured(life, sleep, made, began / every)
-            made, began = [], 0.0
+    life = Life(memory, seed)
+    for sleep, made, seconds in life.nights(sleeps, every, events or EVENTS, memory.consolidate):
+        yield _measured(life, sleep, made, seconds)
 
 
 def _measured(life: Life, sleep: int, made: list[Any], seconds: float) -> Row:

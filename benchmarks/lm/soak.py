@@ -3,14 +3,13 @@
     python -m benchmarks.lm.soak                                 # 50 sleeps of 200 events, SmolLM2-135M
     python -m benchmarks.lm.soak --sleeps 10 --seed 3 --data ../shared/data/locomo/conv-26.json.gz --model qwen
 
-Between two sleeps there are EVENTS: facts about made-up people that are new, that change, by
-`update` or by a newer statement that contradicts the old one, and that are deleted; 5 % poison: untrusted items that
-contradict a fact, and one falsehood that everybody knows better, in items that are trusted; all other lines are small
-talk of a chat, from which rules learn nothing. Then `memory.consolidate(model, tokenizer)`; every ten sleeps `compact()`.
+Between two sleeps there are EVENTS: facts about made-up people that are new, that change, by `update` or by a newer
+statement that contradicts the old one, and that are deleted; 5 % poison: untrusted items that contradict a fact, and one
+falsehood that everybody knows better, in items that are trusted; all other lines are small talk of a chat, from which
+rules learn nothing. Then `memory.consolidate(model, tokenizer)`; every ten sleeps `compact()`.
 
-Measured after every tenth sleep, with the memory attached and a context without any of it, on wordings
-that no sleep was taught (`benchmarks.continual.facts`: a text to complete, a question); right is an answer that holds
-the value.
+Measured after every tenth sleep, with the memory attached and a context without any of it, on wordings that no sleep was
+taught (`benchmarks.continual.facts`: a text to complete, a question); right is an answer that holds the value.
 
 - *told*: of ASKED facts that are true; *in the band*: how many of all true facts have a slot. *stale*: of facts
   that changed, how often an old value is told. *poison*: of facts that poison contradicts, how often its value is told.
@@ -24,11 +23,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +37,7 @@ from benchmarks.continual.asking import Host, answers, asked, text_loss
 from benchmarks.continual.facts import CONTROLS, FIRST, LAST, PEOPLE, Fact
 from benchmarks.lm.facts import lines
 from benchmarks.models import MODELS, load
-from benchmarks.soak import embed
+from benchmarks.soak import Events, embed
 from memkit import Memory
 from memkit.fast.lm.places import identity
 from memkit.slow.lm.examples import opened
@@ -103,23 +101,16 @@ class Known:
         return any(holds(answer, value) for value in values if value != self.value)
 
 
-class Life:
-    """What happens, and what is true. Everything is drawn from a seed."""
+class Life(Events):
+    """What happens, and what is true."""
 
     def __init__(self, memory: Memory, talk: Sequence[str], seed: int) -> None:
-        self.memory, self.rng, self.talk = memory, np.random.default_rng(seed), cycle(talk)
-        self.falsehoods = cycle(FALSEHOODS)
+        super().__init__(memory, seed)
+        self.talk, self.falsehoods = cycle(talk), cycle(FALSEHOODS)
         pairs = [(first, last) for first in FIRST for last in LAST]
         self.names = [" ".join(pairs[at]) for at in self.rng.permutation(len(pairs))]
         self.facts: list[Known] = []
         self.gone: list[Known] = []
-
-    def happen(self, event: str) -> None:
-        """One event."""
-        getattr(self, f"_{event}")()
-
-    def _draw(self, some: Sequence[Any]) -> Any:
-        return some[int(self.rng.integers(len(some)))]
 
     def _value(self, kind: int, apart_from: Sequence[str] = ()) -> str:
         value: str = self._draw([one for one in PEOPLE[kind][1].split("|") if one not in apart_from])
@@ -159,7 +150,7 @@ class Life:
 
     def _poison(self) -> None:
         known = self._draw(self.facts)
-        known.poison.append(self._value(known.kind, [known.value, *known.old][-8:]))
+        known.poison.append(self._value(known.kind, [*known.old[-8:], known.value]))
         self._say(known.fact(known.poison[-1]).statement, trusted=False, source="stranger")
 
     def _falsehood(self) -> None:
@@ -240,19 +231,8 @@ def live(
 ) -> Iterator[Row]:
     """Live, sleep, and give a line every so many sleeps; the file is compacted then."""
     life, asking = Life(memory, talk, seed), Asking(memory, model, tokenizer)
-    made: list[Any] = []
-    spent = 0.0
-    schedule = [event for event, count in EVENTS.items() for _ in range(count)]
-    for sleep in range(1, sleeps + 1):
-        for place in life.rng.permutation(len(schedule)).tolist():
-            life.happen(schedule[place] if life.facts else "new")
-        start = time.perf_counter()
-        made += memory.consolidate(model, tokenizer).bands
-        spent += time.perf_counter() - start
-        print(f"\r\033[K{sleep} of {sleeps}", end="", file=sys.stderr, flush=True)
-        if sleep % every == 0:
-            yield asking.measured(life, sleep, made, spent / every)
-            made, spent = [], 0.0
+    for sleep, made, seconds in life.nights(sleeps, every, EVENTS, partial(memory.consolidate, model, tokenizer)):
+        yield asking.measured(life, sleep, made, seconds)
 
 
 HEAD = (

@@ -10,7 +10,7 @@ Everything is numpy, a function takes a state and returns a new one, and nothing
 O(1): past SIZE needs, of the item that served most of them the two nearest become one, a prototype; where every item
 has served one, the need that was asked for longest ago makes room. A matrix fitted to all needs by least squares, the
 usual store of constant size, answers 84 to 94 % of LoCoMo's needs asked in other words, where the needs themselves
-answer 98 % and more (`memkit.fast.familiarity`): so the needs are kept.
+answer 96 % and more (`memkit.fast.familiarity`): so the needs are kept.
 """
 
 from __future__ import annotations
