@@ -25,7 +25,7 @@ import memkit
 from memkit import Change, Item
 from memkit.errors import InvalidInput, ItemNotFound
 from memkit.ingest import Draft, check_metadata
-from memkit.views import ANY_ITEM, everything
+from memkit.views import ANY_ITEM, everything, own_id
 from memkit_adapters._mem0_arguments import (
     PROCEDURAL,
     SCOPES,
@@ -128,13 +128,17 @@ class Memory:
         else:
             entries = said
         entries = [completed(entry, given, stamp, scope) for entry in entries]
-        return {"results": [_added(item) for item in self.memory.add_drafts(entries)]}
+        added = self.memory.add_drafts(entries, only=lambda draft, there: there is None)
+        return {"results": [_added(item) for item in added]}
 
     def _new_facts(self, said: list[Draft], scope: dict[str, str], prompt: str | None) -> list[Draft]:
+        """Facts that are not known. The id of one that was never told before is made of its words, so that of two
+        processes that find it at once one adds it."""
         found = facts(self._llm, said, prompt) if self._llm and said else []
-        where = {"text": {"in": found}}
-        known = {item.text for item in everything(self.memory.scope(**scope), where)}
-        return [Draft(text) for text in dict.fromkeys(found) if text not in known]
+        view = self.memory.scope(**scope)
+        known = {item.text for item in everything(view, {"text": {"in": found}})}
+        ids = {text: own_id(view, "fact", text) for text in found if text not in known}
+        return [Draft(text, id=None if view.history(id_) else id_) for text, id_ in ids.items()]
 
     def update(
         self,

@@ -314,6 +314,19 @@ def test_facts_that_are_known_are_not_added_twice(tmp_path):
     assert "be kind" not in seen[0]
 
 
+def test_a_fact_that_was_changed_or_deleted_is_added_when_it_is_told_again(tmp_path):
+    with Memory(tmp_path / "a.mem", embedder=embed, llm=lambda prompt: '{"facts": ["Ana likes tea"]}') as ours:
+        first = ours.add(SAID, **ANA)["results"][0]["id"]
+        ours.update(first, "Ana likes coffee")
+        second = ours.add(SAID, **ANA)["results"][0]["id"]
+        ours.delete(second)
+        third = ours.add(SAID, **ANA)["results"][0]["id"]
+        assert len({first, second, third}) == 3
+        assert ours.get(first)["memory"] == "Ana likes coffee"
+        assert ours.get(third)["memory"] == "Ana likes tea"
+        assert [one["event"] for one in ours.history(second)] == ["ADD", "DELETE"]
+
+
 @pytest.mark.parametrize("answer", ["no json", '{"facts": 3}', '{"facts": [3]}', '{"facts": [', 7])
 def test_an_answer_that_cannot_be_used_adds_nothing(tmp_path, answer):
     with Memory(tmp_path / "a.mem", embedder=embed, llm=lambda prompt: answer) as ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 
@@ -90,6 +91,16 @@ def test_what_two_change_in_a_memory_of_mem0_is_merged(open_memory):
 
     at_once(lambda: change(one, "a"), lambda: change(two, "b"))
     assert one.get(id_)["metadata"] == {f"{who}{number}": number for who in "ab" for number in range(25)}
+
+
+def test_two_memories_of_mem0_add_a_fact_once(open_memory):
+    told = [f"Ana likes tea {number}" for number in range(20)]
+    stores = [Mem0(open_memory(), llm=lambda prompt: json.dumps({"facts": [prompt.split(": ")[-1]]})) for _ in "ab"]
+    added = []
+    for text in told:
+        at_once(*(lambda one=one, text=text: added.extend(one.add(text, user_id="ana")["results"]) for one in stores))
+    assert [one["memory"] for one in added] == told
+    assert sorted(one["memory"] for one in stores[0].get_all(filters={"user_id": "ana"})["results"]) == sorted(told)
 
 
 def test_what_two_change_in_documents_of_haystack_is_merged(open_memory):
