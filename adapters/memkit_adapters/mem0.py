@@ -133,12 +133,13 @@ class Memory:
 
     def _new_facts(self, said: list[Draft], scope: dict[str, str], prompt: str | None) -> list[Draft]:
         """Facts that are not known. The id of one that was never told before is made of its words, so that of two
-        processes that find it at once one adds it."""
+        processes that find it at once one adds it: either sees it among what is known, or finds its id taken."""
         found = facts(self._llm, said, prompt) if self._llm and said else []
         view = self.memory.scope(**scope)
+        ids = {text: own_id(view, "fact", text) for text in found}
+        told = {text for text, id_ in ids.items() if view.history(id_)}  # before what is known is read: see above
         known = {item.text for item in everything(view, {"text": {"in": found}})}
-        ids = {text: own_id(view, "fact", text) for text in found if text not in known}
-        return [Draft(text, id=None if view.history(id_) else id_) for text, id_ in ids.items()]
+        return [Draft(text, id=None if text in told else id_) for text, id_ in ids.items() if text not in known]
 
     def update(
         self,
