@@ -19,7 +19,7 @@ class Bytes:
         return {"input_ids": list(text.encode())}
 
 
-def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, positions: int = 1024) -> Any:
     """A model of four layers and 32 dims."""
     import transformers as t
 
@@ -31,7 +31,7 @@ def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": positions,
         "initializer_range": 0.2,
     }
     models = {
@@ -39,7 +39,9 @@ def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float
         "qwen": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**shape)),
         "gemma": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**shape, head_dim=8, sliding_window=512)),
         "gpt2": lambda: t.GPT2LMHeadModel(
-            t.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=4, n_head=4, n_positions=1024, initializer_range=0.2)
+            t.GPT2Config(
+                vocab_size=VOCABULARY, n_embd=32, n_layer=4, n_head=4, n_positions=positions, initializer_range=0.2
+            )
         ),
     }
     return models[kind]().to(dtype).eval()

@@ -1,26 +1,24 @@
 """Reading a stream with a causal language model through a small window, and writing fast weights while it reads.
 
 A chunk of tokens is scored first and learned from after, once; of a long text every third one is only scored. What it
-sees of the past is a sliding key-value cache: the first few tokens of the stream, on which models rest their attention
-[X], and the last of the window. The gradient comes from the chunk alone and goes down to the lowest layer with fast
-weights; the signal at the last hidden state,
+sees of the past is a window; a long text is read in stretches of chunks that are all alike. The gradient comes from the
+chunk alone and goes down to the lowest layer with fast weights; the signal at the last hidden state,
 
     dL/dh = sum over the likeliest tokens of p(token) W[token]  -  W[target],
 
 leaves out the tail of the vocabulary, which spares the backward pass of the largest matrix of a small model.
 
 axes: u users, one row each · t tokens · d hidden dims
-
-[X] G. Xiao et al., Efficient Streaming Language Models with Attention Sinks (arXiv 2309.17453).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
+from functools import partial
 from inspect import signature
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +27,17 @@ from torch import Tensor, nn
 
 from memkit.fast.lm import weights
 from memkit.fast.lm.places import Place, head, places
+from memkit.fast.lm.stretch import WORTH, Chunk, Scored, Stretch
 from memkit.fast.lm.weights import LMState, Rule
+from memkit.fast.lm.window import Window
 
-SINKS = 4  # first tokens of a stream that stay in view
 CACHE_NAMES = ("cache", "past_key_values")  # of the argument, newest first
 LIKELY = 64  # tokens that the signal is made of, besides the target
 REST = 3  # of a long text, every third chunk is only read: that costs little of what is learned, and spares a third
 SEED = 20_512_24695  # of the keys: a state means nothing under others
 
 Tokens = list[int]
+Rows = list[Tokens]  # one a user
 Surprise = npt.NDArray[np.float32]
 
 
@@ -50,11 +50,11 @@ class FastWeights:
 
     def __init__(self, model: nn.Module, rank: int) -> None:
         self.places = places(model)
-        self.scale = torch.tensor([place.scale for place in self.places])
         self.said: Sequence[Tensor] | None = None  # (u, r, o) of each place
         self.rank = min(rank, *(min(place.keys, place.values) for place in self.places))
         with torch.inference_mode(False):  # what gradients pass through must not be made in it
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
+            self.scale = torch.tensor([place.scale for place in self.places], device=self._keys[-1].device)
         self._hooks: list[Any] = []
 
     def _made(self, place: Place, seed: int) -> Tensor:
@@ -82,14 +82,6 @@ class FastWeights:
         return y + weights.read(x, self._keys[at].to(x), self.said[at].to(x.device)).to(y.dtype)
 
 
-class _Window(NamedTuple):
-    """What a row still sees: the cache, which of its slots hold tokens (u, slots), and how far each row is (u,)."""
-
-    cache: Any
-    held: Tensor
-    position: Tensor
-
-
 class Reader:
     """Reads for several users at once, a row each, and keeps what each still sees and the token that comes next.
 
@@ -112,15 +104,14 @@ class Reader:
 
     def forget(self) -> None:
         """Begin a new stream: nothing before it is in view. What was learned stays."""
-        self._window: _Window | None = None
+        self._window = Window.empty(self._users)
         self._next = [self._first] * self._users
 
-    def view(self) -> tuple[_Window | None, Tokens]:
+    def view(self) -> tuple[Window, Tokens]:
         """What is in view, to come back to with `look`."""
-        window = self._window
-        return window and window._replace(cache=_copied(window.cache)), list(self._next)
+        return self._window.copy(), list(self._next)
 
-    def look(self, view: tuple[_Window | None, Tokens]) -> None:
+    def look(self, view: tuple[Window, Tokens]) -> None:
         """Come back to a view."""
         self._window, self._next = view[0], list(view[1])
 
@@ -132,33 +123,95 @@ class Reader:
         Returns:
             The state after them, and of each token how surprising it was when it came, in nats.
         """
-        found: list[list[Surprise]] = [[] for _ in texts]
         steps = range(0, max(map(len, texts), default=0), self._chunk)
+        chunks = [[text[at : at + self._chunk] for text in texts] for at in steps]
+        rules = [None if self._rest and number % self._rest == 0 else rule for number in range(1, len(chunks) + 1)]
+        scored = partial(self._scored, rule is not None or bool(state.tokens.any()))
+        found: list[list[Surprise]] = [[] for _ in texts]
         with _undisturbed(self._model), torch.inference_mode(False):
-            for number, at in enumerate(steps, 1):
-                targets = [text[at : at + self._chunk] for text in texts]
-                rests = rule is not None and self._rest > 0 and number % self._rest == 0
-                state, surprises = self._step(state, targets, None if rests else rule)
-                if rests:
-                    state = state._replace(tokens=state.tokens + torch.tensor([len(row) for row in targets]))
-                for row, surprise in zip(found, surprises, strict=True):
-                    row.append(surprise)
+            while chunks:
+                many = self._alike(chunks)
+                read = self._stretch if many > 1 else self._ragged
+                state, surprise = read(scored, state, chunks[:many], rules[:many])
+                for row, one, text in zip(found, surprise, zip(*chunks[:many], strict=True), strict=True):
+                    row.append(one[: sum(map(len, text))])
+                del chunks[:many], rules[:many]
+        if rule is not None:
+            state = state._replace(tokens=state.tokens + torch.tensor(list(map(len, texts))))
         return state, [np.concatenate(row) if row else np.zeros(0, np.float32) for row in found]
 
-    def _step(self, state: LMState, targets: list[Tokens], rule: Rule | None) -> tuple[LMState, list[Surprise]]:
-        """Score a chunk, then learn from it."""
-        lengths = torch.tensor([len(row) for row in targets])
+    def _alike(self, chunks: Sequence[Rows]) -> int:
+        """How many of the next chunks are read as a stretch; 1 where the next is no part of one that is worth it."""
+        window = self._window
+        if not window.held.all() or window.held.shape[1] < self._window_size:
+            return 1
+        room = (self._farthest - int(window.position.max())) // self._chunk
+        full = takewhile(lambda rows: all(len(row) == self._chunk for row in rows), chunks[:room])
+        many = sum(1 for _ in full)
+        return many if many >= WORTH else 1
+
+    def _stretch(
+        self, scored: Scored, state: LMState, chunks: Sequence[Rows], rules: Sequence[Rule | None]
+    ) -> tuple[LMState, Surprise]:
+        """Read alike chunks; surprise (u, t) of all their tokens."""
+        targets = torch.tensor(chunks).to(self._device)
+        before = torch.tensor(self._next).to(self._device)[:, None]
+        rows = targets.transpose(0, 1).flatten(1)
+        inputs = torch.split(torch.cat([before, rows[:, :-1]], dim=1), self._chunk, dim=1)
+        stretch = Stretch(scored, self._window, state, self._chunk)
+        surprise = [stretch.read(*part) for part in zip(inputs, targets, rules, strict=True)]
+        self._window, state = stretch.end()
+        self._next = [row[-1] for row in chunks[-1]]
+        return state, torch.cat(surprise, dim=1).cpu().numpy()
+
+    def _ragged(
+        self, scored: Scored, state: LMState, chunks: Sequence[Rows], rules: Sequence[Rule | None]
+    ) -> tuple[LMState, Surprise]:
+        """Read one chunk, of which rows may be short or empty; surprise (u, t)."""
+        (targets,), (rule,) = chunks, rules
         inputs = [[token, *row[:-1]] if row else [] for token, row in zip(self._next, targets, strict=True)]
+        real = torch.arange(max(map(len, targets))) < torch.tensor(list(map(len, targets)))[:, None]
+        window = self._opened(real.shape[1])
+        held = torch.cat([window.held, real], dim=1)
+        places = (window.position[:, None] + torch.arange(real.shape[1])).clamp(max=self._farthest - 1)
+        mask = None if held.all() else held.long()
+        chunk = Chunk(_padded(inputs), _padded(targets), places, real, mask).to(self._device)
+        state, surprise = scored(state, chunk, window.cache, rule)
+        self._window = window.slid(real, self._window_size)
         self._next = [row[-1] if row else token for token, row in zip(self._next, targets, strict=True)]
-        values = [one.clone().requires_grad_(rule is not None) for one in state.weights.detach().unbind(1)]
-        with self._acting(values if rule is not None or bool(state.tokens.any()) else None):
-            hidden, surprise, signal = self._forward(_padded(inputs), _padded(targets), lengths, rule is not None)
-        rows = [surprise[row, :length].cpu().numpy() for row, length in enumerate(lengths.tolist())]
+        return state, surprise.cpu().numpy()
+
+    def _opened(self, tokens: int) -> Window:
+        """What is in view; nothing, when the positions that the model knows are used up."""
+        used_up = int(self._window.position.max()) + tokens > self._farthest
+        return Window.empty(self._users) if used_up else self._window
+
+    def _scored(
+        self, acts: bool, state: LMState, chunk: Chunk, cache: Any, rule: Rule | None
+    ) -> tuple[LMState, Tensor]:
+        """Score a chunk, then learn from it: the state and surprise (u, t). Nothing here waits for the device.
+
+        Args:
+            acts: whether the fast weights do; before anything was learned the model is left as it is.
+        """
+        learns = rule is not None
+        values = [one.clone().requires_grad_(learns) for one in state.weights.detach().unbind(1)]
+        with torch.set_grad_enabled(learns), self._acting(values if acts else None), _caught(self._head) as caught:
+            logits = self._model(
+                input_ids=chunk.inputs,
+                attention_mask=chunk.mask,
+                position_ids=chunk.places,
+                use_cache=True,
+                **{self._cache_name: cache},
+            ).logits
+        with torch.no_grad():
+            surprise, signal = self._judged(logits.float(), chunk.targets, chunk.real, learns)
         if rule is None:
-            return state, rows
-        gradient = torch.stack(torch.autograd.grad(hidden, values, signal), dim=1)
-        state = rule.write(state, gradient, lengths / self._chunk, self._fast.scale)
-        return state._replace(tokens=state.tokens + lengths), rows
+            return state, surprise
+        gradient = torch.stack(torch.autograd.grad(caught[0], values, signal.to(caught[0])), dim=1)
+        fullness = chunk.real.sum(1) / self._chunk
+        with torch.no_grad():
+            return rule.write(state, gradient, fullness, self._fast.scale), surprise
 
     @contextmanager
     def _acting(self, values: Sequence[Tensor] | None) -> Iterator[None]:
@@ -167,45 +220,6 @@ class Reader:
             yield
         finally:
             self._fast.said = before
-
-    def _forward(self, inputs: Tensor, targets: Tensor, lengths: Tensor, learn: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The last hidden states (u, t, d) with their graph, surprise (u, t) of the targets, and dL/d(hidden)."""
-        window = self._opened(inputs.shape[1])
-        real = torch.arange(inputs.shape[1]) < lengths[:, None]
-        held = torch.cat([window.held, real], dim=1)
-        places = (window.position[:, None] + torch.arange(inputs.shape[1])).clamp(max=self._farthest - 1)
-        with torch.set_grad_enabled(learn), _caught(self._head) as caught:
-            logits = self._model(
-                input_ids=inputs.to(self._device),
-                attention_mask=None if held.all() else held.long().to(self._device),
-                position_ids=places.to(self._device),
-                use_cache=True,
-                **{self._cache_name: window.cache},
-            ).logits
-        with torch.no_grad():
-            self._window = self._slid(window.cache, held, window.position + lengths)
-            surprise, signal = self._judged(logits.float(), targets.to(self._device), real.to(self._device), learn)
-        return caught[0], surprise, signal.to(caught[0])
-
-    def _opened(self, tokens: int) -> _Window:
-        """What is in view; nothing, when the positions that the model knows are used up."""
-        window = self._window
-        if window is None or int(window.position.max()) + tokens > self._farthest:
-            from transformers import DynamicCache
-
-            none = torch.zeros(self._users, 0, dtype=torch.bool)
-            return _Window(DynamicCache(), none, torch.zeros(self._users, dtype=torch.int64))
-        return window
-
-    def _slid(self, cache: Any, held: Tensor, position: Tensor) -> _Window:
-        """The window moved to the end: of each row the sinks and its last tokens stay, empty slots go to the left."""
-        newer = held.flip(1).cumsum(1).flip(1)
-        stays = held & ((held.cumsum(1) <= SINKS) | (newer <= self._window_size - SINKS))
-        size = int(stays.sum(1).max())
-        slots = torch.argsort(stays.int(), dim=1, stable=True)[:, stays.shape[1] - size :]
-        for layer in cache.layers:
-            layer.keys, layer.values = _taken(layer.keys, slots), _taken(layer.values, slots)
-        return _Window(cache, stays.gather(1, slots), position)
 
     def _judged(self, logits: Tensor, targets: Tensor, real: Tensor, learn: bool) -> tuple[Tensor, Tensor]:
         """Surprise (u, t), and the signal (u, t, d) of the mean surprise of each row; none of it if nothing learns."""
@@ -218,19 +232,6 @@ class Reader:
         assert isinstance(matrix, Tensor)
         signal = torch.einsum("utk,utkd->utd", share.to(matrix.dtype), matrix[tokens]) - matrix[targets]
         return surprise, signal * (real / real.sum(1, keepdim=True).clamp(min=1))[..., None]
-
-
-def _copied(cache: Any) -> Any:
-    """A cache that goes its own way; tensors are shared, and never written in place."""
-    twin = copy(cache)
-    twin.layers = [copy(layer) for layer in cache.layers]
-    return twin
-
-
-def _taken(kept: Tensor, slots: Tensor) -> Tensor:
-    """Of keys or values (u, heads, slots, d), some slots of each row, without their history."""
-    at = slots.to(kept.device)[:, None, :, None].expand(-1, kept.shape[1], -1, kept.shape[3])
-    return kept.detach().gather(2, at)
 
 
 def _padded(rows: Sequence[Tokens]) -> Tensor:

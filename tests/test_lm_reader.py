@@ -1,0 +1,98 @@
+"""The reader of a stream: a long text in stretches of alike chunks is read as it is chunk by chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lm_support import KINDS, tiny
+
+from memkit.fast.lm import reader
+from memkit.fast.lm.reader import FastWeights, Reader
+from memkit.fast.lm.stretch import WORTH, Stretch
+from memkit.fast.lm.weights import Rule
+
+CHUNK, WINDOW, REST, RULE = 16, 48, 3, Rule()
+LONG = (WORTH + 12) * CHUNK + 5  # tokens
+
+
+@pytest.fixture
+def stretches(monkeypatch):
+    """How many chunks each stretch had."""
+    read: list[list[int]] = []
+
+    class Noted(Stretch):
+        def __init__(self, *given):
+            super().__init__(*given)
+            read.append([])
+
+        def read(self, *given):
+            read[-1].append(1)
+            return super().read(*given)
+
+    monkeypatch.setattr(reader, "Stretch", Noted)
+    return lambda: [len(one) for one in read]
+
+
+def rows(*lengths):
+    drawn = torch.Generator().manual_seed(7)
+    return [torch.randint(0, 256, (length,), generator=drawn).tolist() for length in lengths]
+
+
+def read(model, texts, pieces=10**6, rule=RULE):
+    """What is read in pieces of so many tokens: surprise of each row, the state, and what is in view."""
+    fast = FastWeights(model, 8)
+    fast.install()
+    one = Reader(model, fast, users=len(texts), window=WINDOW, chunk=CHUNK, first=256, rest=REST)
+    state, found = fast.start(len(texts)), [[] for _ in texts]
+    for at in range(0, max(map(len, texts)), pieces):
+        state, surprise = one.read(state, [text[at : at + pieces] for text in texts], rule)
+        for row, told in zip(found, surprise, strict=True):
+            row.append(told)
+    fast.remove()
+    return [np.concatenate(row) for row in found], state, one.view()
+
+
+@pytest.mark.parametrize("rule", [Rule(), None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stretch_is_read_as_its_chunks_are(kind, rule, stretches):
+    model, texts = tiny(kind), rows(LONG, LONG)
+    whole, state, (window, ahead) = read(model, texts, rule=rule)
+    assert stretches() == [WORTH + 12 - 3]  # three chunks until the window is full
+    parts, wanted, (seen, next_) = read(model, texts, REST * CHUNK, rule)
+    assert len(stretches()) == 1
+    for one, other in zip(whole, parts, strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+    assert torch.allclose(state.weights, wanted.weights, atol=1e-5)
+    assert torch.allclose(state.momentum, wanted.momentum, atol=1e-5)
+    assert state.tokens.tolist() == wanted.tokens.tolist()
+    assert torch.equal(window.position, seen.position) and ahead == next_
+    assert torch.allclose(window.cache.layers[-1].keys, seen.cache.layers[-1].keys, atol=1e-4)
+
+
+def test_a_stretch_ends_with_its_shortest_row(stretches):
+    read(tiny(), rows(LONG, LONG - 5 * CHUNK))
+    assert stretches() == [WORTH + 12 - 3 - 5]
+
+
+def test_a_stretch_ends_where_positions_do(stretches):
+    whole, *_ = read(tiny(positions=512), rows(3 * LONG))
+    assert stretches() and max(stretches()) * CHUNK < 512
+    parts, *_ = read(tiny(positions=512), rows(3 * LONG), REST * CHUNK)
+    assert np.allclose(whole[0], parts[0], atol=1e-3)
+
+
+def test_what_was_in_view_stays_as_it_was(stretches):
+    model = tiny()
+    fast = FastWeights(model, 8)
+    fast.install()
+    one = Reader(model, fast, users=1, window=WINDOW, chunk=CHUNK, first=256)
+    state, _ = one.read(fast.start(1), rows(5 * CHUNK), Rule())
+    view, weights = one.view(), state.weights.clone()
+    told = []
+    for _ in range(2):
+        one.look(view)
+        view = one.view()
+        told.append(one.read(state, rows(LONG), Rule())[1][0])
+    assert len(stretches()) == 2 and np.array_equal(*told)
+    assert torch.equal(state.weights, weights)
