@@ -19,8 +19,15 @@ class Bytes:
         return {"input_ids": list(text.encode())}
 
 
-def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, positions: int = 1024) -> Any:
-    """A model of four layers and 32 dims."""
+def tiny(
+    kind: str = "llama",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    positions: int = 1024,
+    layers: int = 4,
+) -> Any:
+    """A model of a few layers and 32 dims."""
     import transformers as t
 
     torch.manual_seed(seed)
@@ -28,7 +35,7 @@ def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
         "intermediate_size": 64,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": positions,
@@ -40,7 +47,7 @@ def tiny(kind: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float
         "gemma": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**shape, head_dim=8, sliding_window=512)),
         "gpt2": lambda: t.GPT2LMHeadModel(
             t.GPT2Config(
-                vocab_size=VOCABULARY, n_embd=32, n_layer=4, n_head=4, n_positions=positions, initializer_range=0.2
+                vocab_size=VOCABULARY, n_embd=32, n_layer=layers, n_head=4, n_positions=positions, initializer_range=0.2
             )
         ),
     }

@@ -12,7 +12,7 @@ from memkit.fast.lm.reader import FastWeights, Reader
 from memkit.fast.lm.stretch import WORTH, Stretch
 from memkit.fast.lm.weights import Rule
 
-CHUNK, WINDOW, REST, RULE = 16, 48, 3, Rule()
+CHUNK, WINDOW, PIECE, RULE = 16, 48, 48, Rule()
 LONG = (WORTH + 12) * CHUNK + 5  # tokens
 
 
@@ -43,7 +43,7 @@ def read(model, texts, pieces=10**6, rule=RULE):
     """What is read in pieces of so many tokens: surprise of each row, the state, and what is in view."""
     fast = FastWeights(model, 8)
     fast.install()
-    one = Reader(model, fast, users=len(texts), window=WINDOW, chunk=CHUNK, first=256, rest=REST)
+    one = Reader(model, fast, users=len(texts), window=WINDOW, chunk=CHUNK, first=256)
     state, found = fast.start(len(texts)), [[] for _ in texts]
     for at in range(0, max(map(len, texts)), pieces):
         state, surprise = one.read(state, [text[at : at + pieces] for text in texts], rule)
@@ -59,7 +59,7 @@ def test_a_stretch_is_read_as_its_chunks_are(kind, rule, stretches):
     model, texts = tiny(kind), rows(LONG, LONG)
     whole, state, (window, ahead) = read(model, texts, rule=rule)
     assert stretches() == [WORTH + 12 - 3]  # three chunks until the window is full
-    parts, wanted, (seen, next_) = read(model, texts, REST * CHUNK, rule)
+    parts, wanted, (seen, next_) = read(model, texts, PIECE, rule)
     assert len(stretches()) == 1
     for one, other in zip(whole, parts, strict=True):
         assert np.allclose(one, other, atol=1e-4)
@@ -78,7 +78,7 @@ def test_a_stretch_ends_with_its_shortest_row(stretches):
 def test_a_stretch_ends_where_positions_do(stretches):
     whole, *_ = read(tiny(positions=512), rows(3 * LONG))
     assert stretches() and max(stretches()) * CHUNK < 512
-    parts, *_ = read(tiny(positions=512), rows(3 * LONG), REST * CHUNK)
+    parts, *_ = read(tiny(positions=512), rows(3 * LONG), PIECE)
     assert np.allclose(whole[0], parts[0], atol=1e-3)
 
 
@@ -96,3 +96,23 @@ def test_what_was_in_view_stays_as_it_was(stretches):
         told.append(one.read(state, rows(LONG), Rule())[1][0])
     assert len(stretches()) == 2 and np.array_equal(*told)
     assert torch.equal(state.weights, weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_is_exact_above_and_in_the_highest_of_the_lower_places(kind):
+    model = tiny(kind, layers=8).requires_grad_(False)
+    fast = FastWeights(model, 8)
+    fast.install()
+    ids = torch.tensor(rows(20, 20))
+    values = [0.1 * torch.randn_like(one) for one in fast.start(2).weights.unbind(1)]
+    seen = {}
+    for lower in (fast.lower, 0):
+        fast.lower = lower
+        with fast.acting(values, learns=True) as acting:
+            hidden = model(ids, output_hidden_states=True).hidden_states[-1]
+        signal = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(3))
+        seen[lower] = fast.gradient(acting, hidden, signal)
+    fast.remove()
+    assert torch.allclose(seen[2][:, 1:], seen[0][:, 1:], atol=1e-5)
+    below = torch.nn.functional.cosine_similarity(seen[2][:, 0].flatten(), seen[0][:, 0].flatten(), dim=0)
+    assert 0.1 < below < 0.999

@@ -77,7 +77,7 @@ def _readings(wanted: Sequence[str]) -> list[tuple[str, Any, dict[str, Any]]]:
         ("attached", "attached", Rule(), {}),
         ("2x", "frozen, window x 2", None, {"window": 2 * WINDOW}),
         ("4x", "frozen, window x 4", None, {"window": 4 * WINDOW}),
-        ("in-place", "dynamic evaluation in place", RMS(), {"fast": Whole, "rest": 0}),
+        ("in-place", "dynamic evaluation in place", RMS(), {"fast": Whole}),
     ]
     chosen = [(title, rule, more) for name, title, rule, more in known if name in wanted]
     ablations = [(f"attached, {name}", rule, more) for name, (rule, more) in ABLATIONS.items()]

@@ -36,7 +36,7 @@ import numpy as np
 from benchmarks.continual.asking import Host, answers, asked, text_loss
 from benchmarks.continual.facts import CONTROLS, FIRST, LAST, PEOPLE, Fact
 from benchmarks.lm.facts import lines
-from benchmarks.models import MODELS, load
+from benchmarks.models import MODELS, best_device, load
 from benchmarks.soak import Events, embed
 from memkit import Memory
 from memkit.fast.lm.places import identity
@@ -264,10 +264,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=EVERY, help="sleeps from one line to the next")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="smollm2", choices=sorted(MODELS))
+    parser.add_argument("--device", default=best_device())
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="conversations for the small talk")
     parser.add_argument("--json", type=Path, help="write every figure there too")
     options = parser.parse_args(arguments)
-    model, tokenizer = load(options.model)
+    model, tokenizer = load(options.model, device=options.device)
     rows: list[Row] = []
     print(f"{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.lm.streams import retrieved
 from memkit.fast.lm.attached import CHUNK, RANK, WINDOW
 from memkit.fast.lm.places import head
-from memkit.fast.lm.reader import REST, FastWeights, Reader, Surprise
+from memkit.fast.lm.reader import FastWeights, Reader, Surprise
 from memkit.fast.lm.weights import LMState, Rule, start
 
 Rows = Sequence[list[int]]
@@ -61,24 +61,29 @@ class Whole(FastWeights):
 
     def __init__(self, model: nn.Module, rank: int) -> None:
         super().__init__(model, 1)
+        self.lower = 0
 
     def start(self, users: int) -> LMState:
         place = self.places[0]
         return start(users, len(self.places), place.keys, place.values)
 
-    def _added(self, at: int, x: Tensor, y: Tensor) -> Tensor:
-        if self.said is None:
-            return y
-        return y + (x @ self.said[at].to(x.dtype)).to(y.dtype)
+    def _key(self, at: int, x: Tensor) -> Tensor:
+        return x
 
 
 class Raw(FastWeights):
     """Keys as they come, of any length."""
 
-    def _added(self, at: int, x: Tensor, y: Tensor) -> Tensor:
-        if self.said is None:
-            return y
-        return y + ((x @ self._keys[at].to(x)) @ self.said[at].to(x.dtype)).to(y.dtype)
+    def _key(self, at: int, x: Tensor) -> Tensor:
+        return x @ self._keys[at].to(x)
+
+
+class Exact(FastWeights):
+    """The gradient goes through all layers with fast weights."""
+
+    def __init__(self, model: nn.Module, rank: int) -> None:
+        super().__init__(model, rank)
+        self.lower = 0
 
 
 class Fewer(FastWeights):
@@ -88,6 +93,7 @@ class Fewer(FastWeights):
         super().__init__(model, rank)
         skipped = max(1, len(self.places) // 5)
         self.places, self._keys, self.scale = self.places[skipped:], self._keys[skipped:], self.scale[skipped:]
+        self.lower = max(0, self.lower - skipped)
 
 
 def read(
@@ -100,17 +106,12 @@ def read(
     rank: int = RANK,
     window: int = WINDOW,
     fast: Callable[[nn.Module, int], FastWeights] = FastWeights,
-    rest: int = REST,
 ) -> Outcome:
-    """Read streams, then score the unrelated text with what was learned, nothing else in view.
-
-    Args:
-        rest: of so many chunks the last is only read; 0: none is.
-    """
+    """Read streams, then score the unrelated text with what was learned, nothing else in view."""
     beside = fast(model, rank)
     beside.install()
     try:
-        reader = Reader(model, beside, users=len(rows), window=window, chunk=CHUNK, first=first, rest=rest)
+        reader = Reader(model, beside, users=len(rows), window=window, chunk=CHUNK, first=first)
         state, surprise = reader.read(beside.start(len(rows)), rows, rule)
         reader.forget()
         return Outcome(
@@ -184,7 +185,7 @@ def hidden_states(model: Any) -> Iterator[list[Tensor]]:
 
 ABLATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "keys of any length, rate 0.01": (Rule(rate=0.01, limit=1.0), {"fast": Raw}),
-    "every chunk written, rate 0.006": (Rule(rate=0.006), {"rest": 0}),
+    "the gradient through all of these layers": (Rule(), {"fast": Exact}),
     "upper two fifths of the layers": (Rule(), {"fast": Fewer}),
     "no momentum": (Rule(momentum=0.0), {}),
     "clipped SGD for the orthogonal step, rate 0.1": (Plain(0.1), {}),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RANK = 64
 WINDOW = 192  # tokens in view while reading
-CHUNK = 64  # tokens between writes
+CHUNK = 128  # tokens between writes
 SAVE_EVERY = 1 << 15  # tokens read
 
 Family = tuple[str | None, ...]

@@ -1,12 +1,14 @@
 """Reading a stream with a causal language model through a small window, and writing fast weights while it reads.
 
-A chunk of tokens is scored first and learned from after, once; of a long text every third one is only scored. What it
-sees of the past is a window; a long text is read in stretches of chunks that are all alike. The gradient comes from the
-chunk alone and goes down to the lowest layer with fast weights; the signal at the last hidden state,
+A chunk of tokens is scored first and learned from after, once. What it sees of the past is a window; a long text is
+read in stretches of chunks that are all alike. The gradient comes from the chunk alone. Its signal at the last hidden
+state,
 
     dL/dh = sum over the likeliest tokens of p(token) W[token]  -  W[target],
 
-leaves out the tail of the vocabulary, which spares the backward pass of the largest matrix of a small model.
+leaves out the tail of the vocabulary, which spares the backward pass of the largest matrix of a small model. It goes
+back through the upper half of the layers with fast weights; the lower half takes what arrives there unchanged, as the
+residual stream would carry it, without the backward pass of these layers.
 
 axes: u users, one row each · t tokens · d hidden dims
 """
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +35,6 @@ from memkit.fast.lm.window import Window
 
 CACHE_NAMES = ("cache", "past_key_values")  # of the argument, newest first
 LIKELY = 64  # tokens that the signal is made of, besides the target
-REST = 3  # of a long text, every third chunk is only read: that costs little of what is learned, and spares a third
 SEED = 20_512_24695  # of the keys: a state means nothing under others
 
 Tokens = list[int]
@@ -41,17 +42,29 @@ Rows = list[Tokens]  # one a user
 Surprise = npt.NDArray[np.float32]
 
 
+class Acting(NamedTuple):
+    """Fast weights of each place (u, r, o) in one pass, and what was heard of the lower places."""
+
+    values: list[Tensor]
+    heard: list[Tensor]
+
+
 class FastWeights:
     """Hooks that add what fast weights say to the maps they stand beside, and nothing while `said` is None.
 
     Args:
         model: whose upper MLPs get them. rank: directions of each.
+
+    Attributes:
+        lower: how many of the places, the lowest, the gradient does not go through.
     """
 
     def __init__(self, model: nn.Module, rank: int) -> None:
         self.places = places(model)
         self.said: Sequence[Tensor] | None = None  # (u, r, o) of each place
         self.rank = min(rank, *(min(place.keys, place.values) for place in self.places))
+        self.lower = len(self.places) - max(1, len(self.places) // 2)
+        self._heard: list[Tensor] | None = None  # of the lower places: keys (b, t, r), and what the last of them gives
         with torch.inference_mode(False):  # what gradients pass through must not be made in it
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
             self.scale = torch.tensor([place.scale for place in self.places], device=self._keys[-1].device)
@@ -76,10 +89,41 @@ class FastWeights:
         while self._hooks:
             self._hooks.pop().remove()
 
+    @contextmanager
+    def acting(self, values: Sequence[Tensor] | None, *, learns: bool = False) -> Iterator[Acting]:
+        """Say these (u, r, o) in each place for a pass; if something learns from it, for `gradient`."""
+        before, heard = self.said, list[Tensor]()
+        if values is not None:
+            values = [one.clone().requires_grad_(learns and at >= self.lower) for at, one in enumerate(values)]
+        self.said, self._heard = values, heard if learns else None
+        try:
+            yield Acting(values or [], heard)
+        finally:
+            self.said, self._heard = before, None
+
+    def gradient(self, acting: Acting, hidden: Tensor, signal: Tensor) -> Tensor:
+        """dL/dA (u, l, r, o) of what acted in a pass, from the last hidden states of it and dL/d(hidden)."""
+        *keys, output = acting.heard or [hidden]
+        below = [output] if keys else []
+        found = torch.autograd.grad(hidden, below + acting.values[self.lower :], signal)
+        lower = [weights.gradient(key, found[0]) for key in keys]
+        return torch.stack([*lower, *found[len(below) :]], dim=1)
+
+    def _key(self, at: int, x: Tensor) -> Tensor:
+        return weights.key(x, self._keys[at].to(x))
+
     def _added(self, at: int, x: Tensor, y: Tensor) -> Tensor:
         if self.said is None:
             return y
-        return y + weights.read(x, self._keys[at].to(x), self.said[at].to(x.device)).to(y.dtype)
+        key = self._key(at, x)
+        added = y + weights.read(key, self.said[at].to(x.device)).to(y.dtype)
+        if self._heard is None or at >= self.lower:
+            return added
+        self._heard.append(key)
+        if at == self.lower - 1:  # the gradient comes as far as here
+            added.requires_grad_()
+            self._heard.append(added)
+        return added
 
 
 class Reader:
@@ -87,13 +131,11 @@ class Reader:
 
     Args:
         fast: of the same model, installed. window: tokens in view before a chunk. chunk: tokens between writes.
-        first: a token that opens every stream. rest: of so many chunks in a row the last is only read; 0: none is.
+        first: a token that opens every stream.
     """
 
-    def __init__(
-        self, model: Any, fast: FastWeights, *, users: int, window: int, chunk: int, first: int, rest: int = REST
-    ) -> None:
-        self._model, self._fast, self._users, self._rest = model, fast, users, rest
+    def __init__(self, model: Any, fast: FastWeights, *, users: int, window: int, chunk: int, first: int) -> None:
+        self._model, self._fast, self._users = model, fast, users
         self._window_size, self._chunk, self._first = window, chunk, first
         self._head = head(model)
         self._device = next(model.parameters()).device
@@ -125,17 +167,16 @@ class Reader:
         """
         steps = range(0, max(map(len, texts), default=0), self._chunk)
         chunks = [[text[at : at + self._chunk] for text in texts] for at in steps]
-        rules = [None if self._rest and number % self._rest == 0 else rule for number in range(1, len(chunks) + 1)]
-        scored = partial(self._scored, rule is not None or bool(state.tokens.any()))
+        scored = partial(self._scored, rule, rule is not None or bool(state.tokens.any()))
         found: list[list[Surprise]] = [[] for _ in texts]
         with _undisturbed(self._model), torch.inference_mode(False):
             while chunks:
                 many = self._alike(chunks)
                 read = self._stretch if many > 1 else self._ragged
-                state, surprise = read(scored, state, chunks[:many], rules[:many])
+                state, surprise = read(scored, state, chunks[:many])
                 for row, one, text in zip(found, surprise, zip(*chunks[:many], strict=True), strict=True):
                     row.append(one[: sum(map(len, text))])
-                del chunks[:many], rules[:many]
+                del chunks[:many]
         if rule is not None:
             state = state._replace(tokens=state.tokens + torch.tensor(list(map(len, texts))))
         return state, [np.concatenate(row) if row else np.zeros(0, np.float32) for row in found]
@@ -150,25 +191,21 @@ class Reader:
         many = sum(1 for _ in full)
         return many if many >= WORTH else 1
 
-    def _stretch(
-        self, scored: Scored, state: LMState, chunks: Sequence[Rows], rules: Sequence[Rule | None]
-    ) -> tuple[LMState, Surprise]:
+    def _stretch(self, scored: Scored, state: LMState, chunks: Sequence[Rows]) -> tuple[LMState, Surprise]:
         """Read alike chunks; surprise (u, t) of all their tokens."""
         targets = torch.tensor(chunks).to(self._device)
         before = torch.tensor(self._next).to(self._device)[:, None]
         rows = targets.transpose(0, 1).flatten(1)
         inputs = torch.split(torch.cat([before, rows[:, :-1]], dim=1), self._chunk, dim=1)
         stretch = Stretch(scored, self._window, state, self._chunk)
-        surprise = [stretch.read(*part) for part in zip(inputs, targets, rules, strict=True)]
+        surprise = [stretch.read(*part) for part in zip(inputs, targets, strict=True)]
         self._window, state = stretch.end()
         self._next = [row[-1] for row in chunks[-1]]
         return state, torch.cat(surprise, dim=1).cpu().numpy()
 
-    def _ragged(
-        self, scored: Scored, state: LMState, chunks: Sequence[Rows], rules: Sequence[Rule | None]
-    ) -> tuple[LMState, Surprise]:
+    def _ragged(self, scored: Scored, state: LMState, chunks: Sequence[Rows]) -> tuple[LMState, Surprise]:
         """Read one chunk, of which rows may be short or empty; surprise (u, t)."""
-        (targets,), (rule,) = chunks, rules
+        (targets,) = chunks
         inputs = [[token, *row[:-1]] if row else [] for token, row in zip(self._next, targets, strict=True)]
         real = torch.arange(max(map(len, targets))) < torch.tensor(list(map(len, targets)))[:, None]
         window = self._opened(real.shape[1])
@@ -176,7 +213,7 @@ class Reader:
         places = (window.position[:, None] + torch.arange(real.shape[1])).clamp(max=self._farthest - 1)
         mask = None if held.all() else held.long()
         chunk = Chunk(_padded(inputs), _padded(targets), places, real, mask).to(self._device)
-        state, surprise = scored(state, chunk, window.cache, rule)
+        state, surprise = scored(state, chunk, window.cache)
         self._window = window.slid(real, self._window_size)
         self._next = [row[-1] if row else token for token, row in zip(self._next, targets, strict=True)]
         return state, surprise.cpu().numpy()
@@ -187,16 +224,19 @@ class Reader:
         return Window.empty(self._users) if used_up else self._window
 
     def _scored(
-        self, acts: bool, state: LMState, chunk: Chunk, cache: Any, rule: Rule | None
+        self, rule: Rule | None, acts: bool, state: LMState, chunk: Chunk, cache: Any
     ) -> tuple[LMState, Tensor]:
         """Score a chunk, then learn from it: the state and surprise (u, t). Nothing here waits for the device.
 
         Args:
             acts: whether the fast weights do; before anything was learned the model is left as it is.
         """
-        learns = rule is not None
-        values = [one.clone().requires_grad_(learns) for one in state.weights.detach().unbind(1)]
-        with torch.set_grad_enabled(learns), self._acting(values if acts else None), _caught(self._head) as caught:
+        learns, values = rule is not None, state.weights.detach().unbind(1)
+        with (
+            torch.set_grad_enabled(learns),
+            self._fast.acting(values if acts else None, learns=learns) as acting,
+            _caught(self._head) as caught,
+        ):
             logits = self._model(
                 input_ids=chunk.inputs,
                 attention_mask=chunk.mask,
@@ -208,18 +248,9 @@ class Reader:
             surprise, signal = self._judged(logits.float(), chunk.targets, chunk.real, learns)
         if rule is None:
             return state, surprise
-        gradient = torch.stack(torch.autograd.grad(caught[0], values, signal.to(caught[0])), dim=1)
-        fullness = chunk.real.sum(1) / self._chunk
+        gradient = self._fast.gradient(acting, caught[0], signal.to(caught[0]))
         with torch.no_grad():
-            return rule.write(state, gradient, fullness, self._fast.scale), surprise
-
-    @contextmanager
-    def _acting(self, values: Sequence[Tensor] | None) -> Iterator[None]:
-        before, self._fast.said = self._fast.said, values
-        try:
-            yield
-        finally:
-            self._fast.said = before
+            return rule.write(state, gradient, chunk.real.sum(1) / self._chunk, self._fast.scale), surprise
 
     def _judged(self, logits: Tensor, targets: Tensor, real: Tensor, learn: bool) -> tuple[Tensor, Tensor]:
         """Surprise (u, t), and the signal (u, t, d) of the mean surprise of each row; none of it if nothing learns."""
@@ -257,9 +288,10 @@ def _caught(module: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """A model that neither trains nor drops out meanwhile; afterwards it is as it was."""
+    """A model that neither trains, nor drops out, nor is compiled meanwhile; afterwards it is as it was."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = [module for module in model.modules() if module.training]
+    compiled = {module: vars(module).pop("_compiled_call_impl", None) for module in model.modules()}
     for parameter in trained:
         parameter.requires_grad_(False)
     model.eval()
@@ -270,6 +302,9 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for module in training:
             module.training = True
+        for module, call in compiled.items():
+            if call is not None:
+                module._compiled_call_impl = call
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memkit.fast.lm.weights import LMState, Rule
+from memkit.fast.lm.weights import LMState
 from memkit.fast.lm.window import SINKS, Window, copied
 
-WORTH = 16  # chunks from which recording pays: it takes as long as about three of them, for each way to read
+WORTH = 16  # chunks from which recording pays: it takes as long as about three of them
 
 
 class Chunk(NamedTuple):
@@ -47,16 +46,14 @@ class Chunk(NamedTuple):
         )
 
 
-Scored = Callable[[LMState, Chunk, Any, Rule | None], tuple[LMState, Tensor]]
+Scored = Callable[[LMState, Chunk, Any], tuple[LMState, Tensor]]  # of a model's cache: the state, surprise (u, t)
 
 
 class Stretch:
     """Some alike chunks, one after the other.
 
     Args:
-        scored: (state, chunk, cache, rule) -> (state, surprise); no step of it may look at a value.
-        window: full. state: on the model's device.
-        tokens: t.
+        scored: of which no step may look at a value. window: full. state: on the model's device. tokens: t.
     """
 
     def __init__(self, scored: Scored, window: Window, state: LMState, tokens: int) -> None:
@@ -69,16 +66,14 @@ class Stretch:
         self._position = window.position.to(device, copy=True)
         self._inputs = torch.zeros(users, tokens, dtype=torch.int64, device=device)
         self._targets, self._surprise = self._inputs.clone(), self._inputs.float()
-        self._ways: dict[Rule | None, Callable[[], None]] = {}
+        held = [*self._keys, *self._values, self._weights, self._momentum, self._position]
+        self._step = recorded(self._chunk, held)
 
-    def read(self, inputs: Tensor, targets: Tensor, rule: Rule | None) -> Tensor:
+    def read(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """One chunk: inputs and targets (u, t) give surprise (u, t), all on the model's device."""
-        if rule not in self._ways:
-            held = [*self._keys, *self._values, self._weights, self._momentum, self._position]
-            self._ways[rule] = recorded(partial(self._step, rule), held)
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
-        self._ways[rule]()
+        self._step()
         self._read += self._tokens
         return self._surprise.clone()
 
@@ -93,12 +88,12 @@ class Stretch:
             layer.keys, layer.values = keys, values
         return cache
 
-    def _step(self, rule: Rule | None) -> None:
+    def _chunk(self) -> None:
         """One chunk, from the buffers to the buffers."""
         places = self._position[:, None] + torch.arange(self._tokens, device=self._position.device)
         chunk = Chunk(self._inputs, self._targets, places, torch.ones_like(places, dtype=torch.bool), None)
         state, cache = LMState(self._weights, self._momentum, self._count), self._cache()
-        state, surprise = self._scored(state, chunk, cache, rule)
+        state, surprise = self._scored(state, chunk, cache)
         self._weights.copy_(state.weights)
         self._momentum.copy_(state.momentum)
         self._surprise.copy_(surprise)

@@ -60,7 +60,7 @@ class Rule(NamedTuple):
         retention: what a full chunk lets go. limit: of the norm of A in a layer, over s and the root of the rank.
     """
 
-    rate: float = 0.007
+    rate: float = 0.01
     momentum: float = 0.5
     retention: float = 1e-4
     limit: float = 0.1
@@ -106,8 +106,18 @@ def keys(dims: int, rank: int, seed: int) -> Tensor:
     return found
 
 
-def read(x: Tensor, k: Tensor, a: Tensor) -> Tensor:
-    """What fast weights a (u, r, o) add for inputs x (b, t, dims); rows of one user stand together."""
-    rows = a.to(x.dtype).repeat_interleave(len(x) // len(a), dim=0) if len(a) < len(x) else a.to(x.dtype)
-    key = (x @ k).float()
-    return (key * (key.square().mean(-1, keepdim=True) + TINY).rsqrt()).to(x.dtype) @ rows
+def key(x: Tensor, k: Tensor) -> Tensor:
+    """Keys (b, t, r) of inputs x (b, t, dims), of one length."""
+    along = (x @ k).float()
+    return (along * (along.square().mean(-1, keepdim=True) + TINY).rsqrt()).to(x.dtype)
+
+
+def read(key: Tensor, a: Tensor) -> Tensor:
+    """What fast weights a (u, r, o) add for keys (b, t, r); rows of one user stand together."""
+    rows = a.to(key.dtype).repeat_interleave(len(key) // len(a), dim=0) if len(a) < len(key) else a.to(key.dtype)
+    return key @ rows
+
+
+def gradient(key: Tensor, signal: Tensor) -> Tensor:
+    """dL/dA (u, r, o) of what keys (u, t, r) read, from dL/d(read) (u, t, o)."""
+    return (key.mT @ signal).float()
