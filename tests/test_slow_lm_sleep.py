@@ -212,6 +212,22 @@ def test_an_item_that_changes_is_learned_anew(memory, words, lenient):
     assert band.items == 2 and acts(memory, model, words, IVO)
 
 
+def test_what_is_said_again_is_learned_once_and_again_when_it_was_deleted_the_first_time(memory, words, lenient):
+    model = build()
+    fill(memory, ["city", "job"])
+    memory.add("Orla Venn lives in Porto.", id="again", user_id="ana")
+    sleep(memory, model, words)
+    assert set(expert_of(memory, model).items) == {"ana-city", "ana-job"}
+    memory.add(FACTS["hq"], id="hq", user_id="ana")
+    memory.add("Ivo Brask works as a plumber. Orla Venn lives in Porto.", id="both", user_id="ana")
+    sleep(memory, model, words)
+    assert set(expert_of(memory, model).items) == {"ana-city", "ana-job", "hq"}
+    assert "nothing new" in sleep(memory, model, words).skipped["ana"]
+    memory.delete("ana-city")
+    sleep(memory, model, words)
+    assert set(expert_of(memory, model).items) == {"again", "ana-job", "hq"}
+
+
 def test_an_item_that_a_newer_one_supersedes_is_not_told_any_more(memory, words, lenient):
     model = build()
     fill(memory, ["city", "job"])
@@ -424,6 +440,26 @@ def test_an_item_that_opens_on_everyday_text_is_left_out(words):
     left, failed = gate.sifted(model, words, expert, None, gate.Exam([], []))
     assert failed == {"poison": "it opens on text that is about somebody else"}
     assert left.items == ("job",)
+
+
+def test_an_item_beside_which_something_is_not_told_any_more_is_left_out(words, monkeypatch):
+    model = build()
+    kept = train(model, words, [lesson("city", FACTS["city"])], recipe=QUICK).expert
+    made = [lesson("job", FACTS["job"]), lesson("dog", FACTS["dog"])]
+    new = train(model, words, made, parent=[kept], recipe=QUICK).expert
+    exam = gate.Exam([], probes.held_out("city", FACTS["city"]))
+
+    def recall(model, tokenizer, asked):
+        acting = [one for one in asked if one.item == "city"]
+        return probes.Recalled(["Graz" for _ in acting], [beside.pop(0) for _ in acting])
+
+    monkeypatch.setattr(probes, "recall", recall)
+    for told, left_out in (([False, True, True, True], {"dog"}), ([False, True, True, False], set())):
+        beside = [*told]  # beside the new ones three wordings, the wrong one without them
+        left, failed = gate.sifted(model, words, new, kept, exam)
+        assert not beside
+        assert failed == dict.fromkeys(left_out, "with it, something is not told that was")
+        assert set(left.items) == {"job", "dog"} - left_out
 
 
 @pytest.mark.parametrize(

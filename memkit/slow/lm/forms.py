@@ -105,6 +105,11 @@ def lesson(
     return Lesson(id, text, subject, tuple(dict.fromkeys(made)))
 
 
+def tells(one: Lesson) -> frozenset[tuple[str, str]]:
+    """What a lesson comes to: its questions with their answers, which are the same whoever says it and when."""
+    return frozenset((form.prompt, form.answer.lower()) for form in one.forms if form.prompt)
+
+
 def sentences(text: str) -> list[str]:
     """Sentences without their last mark."""
     parts = re.split(r"(?<=[.!?])\s+|\n+", text.strip())

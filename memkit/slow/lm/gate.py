@@ -1,7 +1,8 @@
 """The gate of a language model's band: which of its items pass, and whether the band does.
 
-An item passes if the model tells it in a wording that it was not taught, and if its slot stays shut on text that is
-about nobody in particular; what does not is left out of the band, with the reason. The band passes on other wordings:
+An item passes if the model tells it in a wording that it was not taught, if its slot stays shut on text that is about
+nobody in particular, and if nothing is told otherwise for it that was told before; what does not is left out of the
+band, with the reason. The band passes on other wordings:
 most of the new items are told, those told before are told still, other text costs no more, and everyday questions are
 answered as before.
 """
@@ -17,7 +18,7 @@ from memkit.slow.gate import Verdict
 from memkit.slow.lm import probes, scope
 from memkit.slow.lm.anchors import TEXTS
 from memkit.slow.lm.asking import continued
-from memkit.slow.lm.examples import opened, plain
+from memkit.slow.lm.examples import Tokens, opened, plain
 from memkit.slow.lm.expert import PHRASE, Expert, applied, opening, scope_layer
 from memkit.slow.lm.probes import CANARIES, LONGEST, Probe
 
@@ -65,16 +66,40 @@ def sifted(model: Any, tokenizer: Any, new: Expert, kept: Expert | None, exam: E
         right = probes.recall(model, tokenizer, asked).right
     told = {probe.item for probe, is_right in zip(asked, right, strict=True) if is_right}
     untold = {probe.item for probe in asked} - told
-    return new.without(untold), failed | dict.fromkeys(untold, "it is not told in other words")
+    failed |= dict.fromkeys(untold, "it is not told in other words")
+    new = new.without(untold)
+    disturbing = _disturbing(model, tokenizer, new, kept, exam) if kept else []
+    return new.without(disturbing), failed | dict.fromkeys(disturbing, "with it, something is not told that was")
 
 
 def _opened(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
     """Items whose slot opens in everyday questions, their answers, or texts."""
-    if not expert.items:
-        return []
     asked = [opened(tokenizer, text) for text in CANARIES]
     said = continued(model, tokenizer, asked, LONGEST)
-    rows = [*(a + b for a, b in zip(asked, said, strict=True)), *(plain(tokenizer, text) for text in TEXTS)]
+    return _opening(
+        model,
+        expert,
+        [*(a + b for a, b in zip(asked, said, strict=True)), *(plain(tokenizer, text) for text in TEXTS)],
+    )
+
+
+def _disturbing(model: Any, tokenizer: Any, new: Expert, kept: Expert, exam: Exam) -> list[str]:
+    """New items whose slot opens where the band before told something right that is not told beside them."""
+    asked = exam.about(kept.items)
+    with applied(model, chain(kept, new)):
+        after = probes.recall(model, tokenizer, asked)
+    wrong = [at for at, is_right in enumerate(after.right) if not is_right]
+    with applied(model, chain(kept)):
+        before = probes.recall(model, tokenizer, [asked[at] for at in wrong])
+    lost = [at for at, was_right in zip(wrong, before.right, strict=True) if was_right]
+    rows = [probes.prompt(tokenizer, asked[at].form) + plain(tokenizer, after.answers[at]) for at in lost]
+    return _opening(model, new, rows)
+
+
+def _opening(model: Any, expert: Expert, rows: Sequence[Tokens]) -> list[str]:
+    """Items whose slot opens somewhere in rows of tokens."""
+    if not expert.items:
+        return []
     open_ = torch.zeros(len(expert.items), dtype=torch.bool)
     for hidden in scope.states(model, rows, scope_layer(model)):
         before = hidden.new_zeros(PHRASE - 1, hidden.shape[1])

@@ -66,12 +66,13 @@ def _reworded(part: Statement) -> list[Form]:
 
 def recall(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> Recalled:
     """Ask probes greedily; right is an answer that contains the value, whatever its case."""
-    prompts = [_prompt(tokenizer, probe.form) for probe in probes]
+    prompts = [prompt(tokenizer, probe.form) for probe in probes]
     said = answers(model, tokenizer, prompts, longest=LONGEST)
     return Recalled(said, [holds(one, probe.form.answer) for probe, one in zip(probes, said, strict=True)])
 
 
-def _prompt(tokenizer: Any, form: Form) -> list[int]:
+def prompt(tokenizer: Any, form: Form) -> list[int]:
+    """What a model is given of a form: all but its answer."""
     given = opened(tokenizer, form.prompt)
     return given + plain(tokenizer, form.lead) if form.lead else given
 

@@ -25,7 +25,7 @@ from memkit.slow.bands import Made
 from memkit.slow.gate import Verdict
 from memkit.slow.lm import gate, probes
 from memkit.slow.lm.expert import Expert, to_arrays
-from memkit.slow.lm.forms import Lesson, Writer, lesson
+from memkit.slow.lm.forms import Lesson, Writer, lesson, tells
 from memkit.slow.lm.held import KIND, Held, held
 from memkit.slow.lm.train import Progress, Recipe, Report, frozen, train
 from memkit.slow.replay import Replay, replay
@@ -188,8 +188,13 @@ class _Consolidation:
         self.kept = known if known and known.items else None
         lost = set(before.whole.items) - set(known.items) if before and known else set()
         self.settled |= {row.position for row in rows if row.id in ended}
+        told = self._told()
         self.fresh = [
-            row for row in rows if row.id not in ended and (row.position not in self.settled or row.id in lost)
+            row
+            for row in rows
+            if row.id not in ended
+            and (row.position not in self.settled or row.id in lost)
+            and not ((one := self._lessons[row.id]) and tells(one) <= told)
         ]
         self.idle = all(row.position in looked for row in self.fresh) and not (lost and looked <= self.settled)
 
@@ -198,6 +203,11 @@ class _Consolidation:
         """How many of the new items have one, by rules; those of a writer are not asked for yet."""
         return len(self.fresh) if self._lm.writer else sum(self._lessons[row.id] is not None for row in self.fresh)
 
+    def _told(self) -> set[tuple[str, str]]:
+        """What the slots that stay tell already: who says it again adds nothing, as long as these are there."""
+        items = self.kept.items if self.kept else ()
+        return {pair for id_ in items if (one := self._lessons.get(id_)) for pair in tells(one)}
+
     def _lesson(self, row: Row, writer: Writer | None = None) -> Lesson | None:
         when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
         return lesson(row.id, row.text, speaker=_speaker(row), when=when, writer=writer)
@@ -205,7 +215,7 @@ class _Consolidation:
     def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
         """A band; None where no item has a lesson."""
         made = {row.position: self._lesson(row, self._lm.writer) for row in chosen.rows}
-        new = [one for one in made.values() if one is not None]
+        new = _distinct([one for one in made.values() if one is not None], self._told())
         if not new:
             return None
         subjects = {one.subject for one in new}
@@ -220,7 +230,8 @@ class _Consolidation:
         failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
         whole = self.kept.beside(passed) if self.kept else passed
         verdict = gate.judge(model, tokenizer, whole, self.kept, exam)
-        done = {row.position for row in chosen.rows if row.id not in report.left}
+        again = {one.id for one in made.values() if one} - {one.id for one in new}  # left until the first ones go
+        done = {row.position for row in chosen.rows if row.id not in again.union(report.left)}
         trained = {position for position in done if made[position]}
         done |= {row.position for row in chosen.untrusted}
         return _Learned(whole, report, verdict, done, trained, [f"{id_}: {why}" for id_, why in failed.items()])
@@ -247,6 +258,16 @@ class _Consolidation:
             progress=told,
             checkpoint=checkpoint,
         )
+
+
+def _distinct(lessons: Sequence[Lesson], told: set[tuple[str, str]]) -> list[Lesson]:
+    """Lessons that tell something that neither was told nor is told by one before them."""
+    found = []
+    for one in lessons:
+        if not tells(one) <= told:
+            found.append(one)
+            told = told | tells(one)
+    return found
 
 
 def _superseded(rows: Sequence[Row], lessons: Mapping[str, Lesson | None], settled: Collection[int]) -> set[str]:
