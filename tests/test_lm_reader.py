@@ -22,8 +22,8 @@ def stretches(monkeypatch):
     read: list[list[int]] = []
 
     class Noted(Stretch):
-        def __init__(self, *given):
-            super().__init__(*given)
+        def begin(self, *given):
+            super().begin(*given)
             read.append([])
 
         def read(self, *given):

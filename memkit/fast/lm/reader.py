@@ -169,11 +169,15 @@ class Reader:
         chunks = [[text[at : at + self._chunk] for text in texts] for at in steps]
         scored = partial(self._scored, rule, rule is not None or bool(state.tokens.any()))
         found: list[list[Surprise]] = [[] for _ in texts]
+        stretch = None
         with _undisturbed(self._model), torch.inference_mode(False):
             while chunks:
                 many = self._alike(chunks)
-                read = self._stretch if many > 1 else self._ragged
-                state, surprise = read(scored, state, chunks[:many])
+                if many > 1:
+                    stretch = stretch or Stretch(scored, self._window, state, self._chunk)
+                    state, surprise = self._stretch(stretch, state, chunks[:many])
+                else:
+                    state, surprise = self._ragged(scored, state, chunks[0])
                 for row, one, text in zip(found, surprise, zip(*chunks[:many], strict=True), strict=True):
                     row.append(one[: sum(map(len, text))])
                 del chunks[:many]
@@ -191,21 +195,20 @@ class Reader:
         many = sum(1 for _ in full)
         return many if many >= WORTH else 1
 
-    def _stretch(self, scored: Scored, state: LMState, chunks: Sequence[Rows]) -> tuple[LMState, Surprise]:
+    def _stretch(self, stretch: Stretch, state: LMState, chunks: Sequence[Rows]) -> tuple[LMState, Surprise]:
         """Read alike chunks; surprise (u, t) of all their tokens."""
         targets = torch.tensor(chunks).to(self._device)
         before = torch.tensor(self._next).to(self._device)[:, None]
         rows = targets.transpose(0, 1).flatten(1)
         inputs = torch.split(torch.cat([before, rows[:, :-1]], dim=1), self._chunk, dim=1)
-        stretch = Stretch(scored, self._window, state, self._chunk)
+        stretch.begin(self._window, state)
         surprise = [stretch.read(*part) for part in zip(inputs, targets, strict=True)]
         self._window, state = stretch.end()
         self._next = [row[-1] for row in chunks[-1]]
         return state, torch.cat(surprise, dim=1).cpu().numpy()
 
-    def _ragged(self, scored: Scored, state: LMState, chunks: Sequence[Rows]) -> tuple[LMState, Surprise]:
+    def _ragged(self, scored: Scored, state: LMState, targets: Rows) -> tuple[LMState, Surprise]:
         """Read one chunk, of which rows may be short or empty; surprise (u, t)."""
-        (targets,) = chunks
         inputs = [[token, *row[:-1]] if row else [] for token, row in zip(self._next, targets, strict=True)]
         real = torch.arange(max(map(len, targets))) < torch.tensor(list(map(len, targets)))[:, None]
         window = self._opened(real.shape[1])

@@ -8,7 +8,7 @@ axes: u users · t tokens · l layers · r rank · o dims that a map writes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -50,24 +50,32 @@ Scored = Callable[[LMState, Chunk, Any], tuple[LMState, Tensor]]  # of a model's
 
 
 class Stretch:
-    """Some alike chunks, one after the other.
+    """Alike chunks, one after the other: begin, read some, end; and begin again where there are more of them.
 
     Args:
-        scored: of which no step may look at a value. window: full. state: on the model's device. tokens: t.
+        scored: of which no step may look at a value.
+        window: full, of the shape of those to come. state: likewise, on the model's device. tokens: t.
     """
 
     def __init__(self, scored: Scored, window: Window, state: LMState, tokens: int) -> None:
-        self._scored, self._window, self._tokens, self._read = scored, window, tokens, 0
-        self._count = state.tokens
-        self._keys = [layer.keys.clone() for layer in window.cache.layers]
-        self._values = [layer.values.clone() for layer in window.cache.layers]
-        self._weights, self._momentum = state.weights.clone(), state.momentum.clone()
-        device, users = state.weights.device, len(window.position)
-        self._position = window.position.to(device, copy=True)
-        self._inputs = torch.zeros(users, tokens, dtype=torch.int64, device=device)
+        self._scored, self._tokens, self._window, self._state = scored, tokens, window, state
+        self._keys = [torch.zeros_like(layer.keys) for layer in window.cache.layers]
+        self._values = [torch.zeros_like(layer.values) for layer in window.cache.layers]
+        self._weights, self._momentum = torch.zeros_like(state.weights), torch.zeros_like(state.momentum)
+        self._position = torch.zeros_like(window.position, device=state.weights.device)
+        self._inputs = self._position[:, None].repeat(1, tokens)
         self._targets, self._surprise = self._inputs.clone(), self._inputs.float()
-        held = [*self._keys, *self._values, self._weights, self._momentum, self._position]
-        self._step = recorded(self._chunk, held)
+        self._step = recorded(self._chunk, self._weights.device)
+
+    def begin(self, window: Window, state: LMState) -> None:
+        """Go on from a window and a state of the same shapes, which stay as they are."""
+        self._window, self._state, self._read = window, state, 0
+        self._position.copy_(window.position)
+        self._weights.copy_(state.weights)
+        self._momentum.copy_(state.momentum)
+        for layer, keys, values in zip(window.cache.layers, self._keys, self._values, strict=True):
+            keys.copy_(layer.keys)
+            values.copy_(layer.values)
 
     def read(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """One chunk: inputs and targets (u, t) give surprise (u, t), all on the model's device."""
@@ -79,8 +87,11 @@ class Stretch:
 
     def end(self) -> tuple[Window, LMState]:
         """What is in view after it, and the state; the tokens of the state are not counted."""
-        window = self._window._replace(cache=self._cache(), position=self._window.position + self._read)
-        return window, LMState(self._weights, self._momentum, self._count)
+        cache = self._cache()
+        for layer in cache.layers:
+            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+        window = self._window._replace(cache=cache, position=self._window.position + self._read)
+        return window, self._state._replace(weights=self._weights.clone(), momentum=self._momentum.clone())
 
     def _cache(self) -> Any:
         cache = copied(self._window.cache)
@@ -92,7 +103,7 @@ class Stretch:
         """One chunk, from the buffers to the buffers."""
         places = self._position[:, None] + torch.arange(self._tokens, device=self._position.device)
         chunk = Chunk(self._inputs, self._targets, places, torch.ones_like(places, dtype=torch.bool), None)
-        state, cache = LMState(self._weights, self._momentum, self._count), self._cache()
+        state, cache = LMState(self._weights, self._momentum, self._state.tokens), self._cache()
         state, surprise = self._scored(state, chunk, cache)
         self._weights.copy_(state.weights)
         self._momentum.copy_(state.momentum)
@@ -109,29 +120,21 @@ def _slid(longer: Tensor, size: int) -> Tensor:
     return torch.cat([longer[:, :, :SINKS], longer[:, :, last:]], dim=2).detach()
 
 
-def recorded(work: Callable[[], None], held: Sequence[Tensor]) -> Callable[[], None]:
-    """What does the work, from now on, as it is done now; on a GPU a recording of it, if it can be recorded.
+def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """What does the work, from buffers to buffers; on a GPU a recording of it, if it can be recorded.
 
     It cannot if some part of it, another's hook perhaps, waits for the device, or under autocast, which keeps casts.
-
-    Args:
-        held: what the work changes, and must find as it was when it is first done.
     """
-    if held[0].device.type != "cuda" or torch.is_autocast_enabled("cuda"):
+    if device.type != "cuda" or torch.is_autocast_enabled("cuda"):
         return work
-    before = [one.clone() for one in held]
+    graph = torch.cuda.CUDAGraph()
     try:
         _warm(work)
-        graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
     except RuntimeError:
         return work
-    else:
-        return graph.replay
-    finally:
-        for one, was in zip(held, before, strict=True):
-            one.copy_(was)
+    return graph.replay
 
 
 def _warm(work: Callable[[], None]) -> None:
