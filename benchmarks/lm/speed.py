@@ -3,9 +3,9 @@
     python -m benchmarks.lm.speed                       # SmolLM2-135M, float32 and bfloat16, one thread
     python -m benchmarks.lm.speed --model qwen --dtypes bfloat16 --tokens 512
 
-*Prefill in chunks*: the reader without learning, in the chunks and the window that memory reads with. *Prefill, one call*:
-the best case, calls of 512 tokens without a cache. Medians of 3 passes, taken in turns, over text that memkit ships, again and again
-where more is asked for.
+*Prefill in chunks*: the reader without learning, in the chunks and the window that memory reads with. *Prefill, one
+call*: the best case, calls of 512 tokens without a cache. Medians of 3 passes, taken in turns, over text that memkit
+ships, again and again where more is asked for.
 """
 
 from __future__ import annotations
