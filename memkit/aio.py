@@ -118,6 +118,7 @@ class AsyncMemory:
     update = _awaited(Memory.update)
     update_where = _awaited(Memory.update_where)
     replace = _awaited(Memory.replace)
+    replace_where = _awaited(Memory.replace_where)
     delete = _awaited(Memory.delete)
     delete_where = _awaited(Memory.delete_where)
     get = _awaited(Memory.get)

@@ -5,10 +5,9 @@ A document is an ordinary item, so it has versions and a history, is found by se
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memkit.ingest import MAX_TEXT, Draft, check_name, check_text
 from memkit.items import Hit, Item
@@ -19,7 +18,8 @@ from memkit_storage.errors import InvalidInput, ItemNotFound
 Paths = list[str]  # `list` is a method here
 Versions = list["Version"]
 Hits = list[Hit]
-_EDITING = threading.RLock()  # of every handle in this process: what is read is what is changed
+Items = list[Item]
+Drafts = list[Draft]
 
 
 class Version(NamedTuple):
@@ -33,7 +33,7 @@ class Documents:
     """The documents of a memory, or of a view of it. Thread-safe.
 
     A path is any non-empty string; what stands before a `/` in it is a folder, which exists as long as something is in
-    it. Between processes the last writer wins, and the history keeps what both wrote.
+    it. What a change is made of is what it replaces, also when threads, handles and processes make changes at once.
 
     Example:
         >>> documents = Documents(memory)
@@ -66,32 +66,31 @@ class Documents:
                 document or to a folder.
         """
         draft = self._draft(path, text)
-        with _EDITING:
-            if path not in self:
-                self._check_free(path)
-            return self.memory.add_drafts([draft])[0]
+        renewed = path in self and self.memory.add_drafts([draft], only=lambda _, there: there is not None)
+        return renewed[0] if renewed else self._make(path, draft)
 
     def create(self, path: str, text: str) -> Item:
-        """Make a document that is not there yet.
+        """Make a document that is not there yet; of several that try at once, one does.
 
         Raises:
             InvalidInput: it is there, or as `write`.
         """
-        with _EDITING:
-            self._check_absent(path)
-            return self.write(path, text)
+        return self._make(path, self._draft(path, text), _check_absent)
 
     def edit(self, path: str, change: Callable[[str], str]) -> str:
-        """Write what `change` makes of the present text, and return it; no other thread writes in between.
+        """Write what `change` makes of the present text, and return it; nobody writes in between.
+
+        When somebody did, `change` is called again, with the text that is there by then.
 
         Raises:
             ItemNotFound: no document has this path. What `change` raises; nothing is written then.
             InvalidInput: as `write`.
         """
-        with _EDITING:
-            text = change(self.read(path))
-            self.write(path, text)
-        return text
+        while True:
+            seen = self._item(path)
+            text = change(_text(seen))
+            if self._renew(seen, self._draft(path, text)):
+                return text
 
     def history(self, path: str) -> Versions:
         """What the path held, oldest first; empty when it never held anything. A new name begins a new history."""
@@ -111,8 +110,7 @@ class Documents:
 
     def delete(self, path: str) -> int:
         """End a document, or everything in a folder, together. Returns how many documents that were."""
-        with _EDITING:
-            return self.memory.delete([item.id for item in self._at(path)])
+        return self.memory.delete(self._id(path)) or self.memory.delete_where({"document": _below(path)})
 
     def rename(self, old: str, new: str) -> int:
         """Move a document, or everything in a folder. Returns how many documents that were.
@@ -123,16 +121,18 @@ class Documents:
             ItemNotFound: there is nothing at `old`.
             InvalidInput: there is something at `new`, or it lies within `old`.
         """
-        with _EDITING:
-            items = self._at(old)
-            if not items:
+
+        def moved(there: Items) -> Drafts:
+            chosen = [item for item in there if _is_at(item, old)]
+            if not chosen:
                 raise ItemNotFound(f"no document or folder {old!r:.80}; list() shows what there is")
-            self._check_absent(new)
+            _check_absent(new, there)
             if _is_below(new, old):
                 raise InvalidInput(f"{new!r:.80} lies within {old!r:.80}; choose a path outside it")
-            self._check_free(new)
-            self.memory.replace([item.id for item in items], [self._moved(item, old, new) for item in items])
-        return len(items)
+            _check_free(new, there)
+            return [self._moved(item, old, new) for item in chosen]
+
+        return len(self.memory.replace_where({"OR": [self._at(old), self._at(new, *_above(new))]}, moved))
 
     def search(self, query: str, *, limit: int = 10) -> Hits:
         """The documents that fit a query best; `hit.metadata["document"]` is the path. Arguments as `Memory.search`."""
@@ -149,13 +149,28 @@ class Documents:
             raise ItemNotFound(f"no document {path!r:.80}; list() shows what there is, history() what was")
         return item
 
-    def _at(self, path: str) -> tuple[Item, ...]:
-        item = self.memory.get(self._id(path))
-        return (item,) if item else tuple(self._within(path))
+    def _at(self, path: str, *more: str) -> dict[str, Any]:
+        """A filter: the document at a path, what is below it, and the documents at `more` paths."""
+        return {"OR": [{"id": {"in": [self._id(one) for one in (path, *more)]}}, {"document": _below(path)}]}
 
     def _within(self, folder: str) -> Iterator[Item]:
-        items = everything(self.memory, {"document": {"exists": True}})
-        return (item for item in items if not folder or _is_below(item.metadata["document"], folder))
+        return everything(self.memory, {"document": _below(folder) if folder else {"exists": True}})
+
+    def _make(self, path: str, draft: Draft, *checks: Callable[[str, Items], None]) -> Item:
+        """Write a document where none was."""
+
+        def made(there: Items) -> Drafts:
+            for check in (*checks, _check_free):
+                check(path, there)
+            return [draft]
+
+        return self.memory.replace_where(self._at(path, *_above(path)), made)[0]
+
+    def _renew(self, seen: Item, draft: Draft) -> bool:
+        """Write a new version of an item, unless it is another one by now."""
+        return bool(
+            self.memory.add_drafts([draft], only=lambda _, there: there is not None and there.position == seen.position)
+        )
 
     def _draft(self, path: str, text: str) -> Draft:
         """An item needs words: of a blank text they are its path, and the text itself stands beside it."""
@@ -169,25 +184,13 @@ class Documents:
         return Draft(path, id=self._id(path), metadata={"document": path, "blank": text})
 
     def _moved(self, item: Item, old: str, new: str) -> Draft:
-        path = new + item.metadata["document"][len(old) :]
+        name = item.metadata["document"]
+        path = new if name == old else new.rstrip("/") + name[len(old.rstrip("/")) :]
         draft = self._draft(path, _text(item))
         return Draft(draft.text, id=draft.id, metadata=draft.metadata, occurred_at=item.occurred_at)
 
-    # checks
 
-    def _check_absent(self, path: str) -> None:
-        if self._at(path):
-            raise InvalidInput(f"{path!r:.80} is there already; write() replaces a document, delete() ends it")
-
-    def _check_free(self, path: str) -> None:
-        """A path cannot be a folder and a document at once."""
-        steps = path.split("/")
-        above = ["/".join(steps[:end]) for end in range(1, len(steps))]
-        taken = [folder for folder in above if folder and folder in self]
-        if taken:
-            raise InvalidInput(f"{path!r:.80} goes through the document {taken[0]!r:.80}; choose another path")
-        if any(self._within(path)):
-            raise InvalidInput(f"{path!r:.80} is a folder; choose another path")
+# paths
 
 
 def _text(item: Item) -> str:
@@ -197,3 +200,34 @@ def _text(item: Item) -> str:
 
 def _is_below(path: str, folder: str) -> bool:
     return path.startswith(f"{folder.rstrip('/')}/") and path != folder
+
+
+def _is_at(item: Item, path: str) -> bool:
+    return item.metadata["document"] == path or _is_below(item.metadata["document"], path)
+
+
+def _below(folder: str) -> dict[str, str]:
+    """What `_is_below` says, as the conditions of a filter; "0" comes after "/"."""
+    start = folder.rstrip("/")
+    return {"gte": f"{start}/", "lt": f"{start}0", "ne": folder}
+
+
+def _above(path: str) -> Paths:
+    """The folders that a path goes through."""
+    steps = path.split("/")
+    return [folder for end in range(1, len(steps)) if (folder := "/".join(steps[:end]))]
+
+
+def _check_absent(path: str, there: Items) -> None:
+    if any(_is_at(item, path) for item in there):
+        raise InvalidInput(f"{path!r:.80} is there already; write() replaces a document, delete() ends it")
+
+
+def _check_free(path: str, there: Items) -> None:
+    """A path cannot be a folder and a document at once."""
+    names = [item.metadata["document"] for item in there]
+    taken = [folder for folder in _above(path) if folder in names]
+    if taken:
+        raise InvalidInput(f"{path!r:.80} goes through the document {taken[0]!r:.80}; choose another path")
+    if any(_is_below(name, path) for name in names):
+        raise InvalidInput(f"{path!r:.80} is a folder; choose another path")

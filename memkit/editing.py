@@ -15,6 +15,7 @@ from memkit.items import Item
 from memkit.scoping import View
 from memkit.writing import Edit, Ends, Metadata, check_id
 from memkit_storage.errors import InvalidInput
+from memkit_storage.rows import Row
 from memkit_storage.times import parse_time, to_us
 
 
@@ -102,6 +103,41 @@ class Editing(View):
         self._index.settle()
         return [Item.from_row(row) for row in rows]
 
+    def replace_where(
+        self,
+        where: Where,
+        entries: Callable[[list[Item]], Iterable[Draft]],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> list[Item]:
+        """Put what `entries` makes of the items that match in their place, together.
+
+        Args:
+            where: as in `delete_where`.
+            entries: the drafts, made of all items that match, in the order in which they were first recorded. Those
+                that it does not renew end. It is called twice: before, so that what it makes is embedded while others
+                may write, and as the `metadata` of `update`, which is what counts. An error that it raises refuses.
+
+        Returns:
+            The items of the drafts, in order.
+
+        Raises:
+            InvalidFilter: as `delete_where`. As `add`. CallableFailed: `entries` raised what is no error of memkit.
+            Nothing is written, and nothing ends.
+        """
+        self._writable()
+        scope = self._bound(user_id, agent_id, run_id)
+
+        def drafts(rows: list[Row]) -> list[Draft]:
+            made = called("entries", _made, entries, rows)
+            return [in_scope(entry, scope, self._scope) for entry in made]
+
+        rows = self._writer.replace_where(self._filter(some_filter(where, scope), **scope), drafts)
+        self._index.settle()
+        return [Item.from_row(row) for row in rows]
+
     def delete(self, ids: str | Sequence[str]) -> int:
         """End items; their history stays (see `erase`). Returns how many there were."""
         self._writable()
@@ -132,6 +168,12 @@ class Editing(View):
 
 def _checking(ends: Callable[[Item], Iterable[str]]) -> Ends:
     return lambda row: called("ends", lambda: [check_id(id_) for id_ in ends(Item.from_row(row))])
+
+
+def _made(entries: Callable[[list[Item]], Iterable[Draft]], rows: list[Row]) -> list[Draft]:
+    made = list(entries([Item.from_row(row) for row in rows]))
+    check_drafts(made)
+    return made
 
 
 def _checked(edit: Edit, what: str) -> Edit:

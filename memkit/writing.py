@@ -124,6 +124,23 @@ class Writer:
             _end(change, left, allowed)
         return _rows(change, slots)
 
+    def replace_where(self, chosen: Filter, drafts: Callable[[list[Row]], list[Draft]]) -> list[Row]:
+        """Put the drafts that are made of what matches in its place. One with the words of such a row keeps its vector;
+        the other words are embedded before the transaction, as far as they are the same then.
+        """
+        select = self._store.selecting(chosen)
+        with self._store.lock:
+            before = select()
+        words = set(self._new_words(drafts(before))) - {row.searchable for row in before}
+        with self._writing(list(words)) as (change, vectors):
+            rows = select()
+            entries = drafts(rows)
+            known = {row.searchable: row.vector for row in rows} | vectors
+            slots = [self._put(change, entry, known) for entry in entries]
+            renewed = {entry.id for entry in entries}
+            _end(change, [row.id for row in rows if row.id not in renewed], chosen)
+        return _rows(change, slots)
+
     @contextmanager
     def _writing(
         self, words: Sequence[str], progress: Progress | None = None

@@ -32,6 +32,15 @@ def open_memory(tmp_path):
         memory.close()
 
 
+@pytest.fixture(scope="module")
+def processes():
+    """A function that runs two works at once, in two processes; see `two_processes`."""
+    from support import two_processes
+
+    with two_processes() as run:
+        yield run
+
+
 @pytest.fixture
 def memory(open_memory):
     """An empty memory with the test embedder."""

@@ -1,13 +1,18 @@
-"""A small deterministic embedder for tests (a bag of hashed words: texts that share words are near), and threads."""
+"""A small deterministic embedder for tests (a bag of hashed words: texts that share words are near), and works that run
+at once, in threads or in processes."""
 
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 
 DIM = 32
+_gate = None  # of a process of `two_processes`: where it waits for the other one
 
 
 def embed(texts: list[str]) -> np.ndarray:
@@ -41,3 +46,45 @@ def at_once(*works):
         thread.join()
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def two_processes():
+    """A function that runs two works at once, each on a memory of its own of one file, and returns what they return.
+
+    A work is a function of a module, or a `partial` of one, that takes the memory. What one raises is raised here.
+    """
+    context = multiprocessing.get_context("spawn")
+    gate = context.Barrier(2)
+
+    def run(path, *works):
+        gate.reset()
+        futures = [pool.submit(_work, path, work) for work in works]
+        errors = [error for future in futures if (error := future.exception())]
+        for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error
+        return [future.result() for future in futures]
+
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_begin, initargs=(gate,)) as pool:
+        yield run
+
+
+def meet():
+    """In a work of `two_processes`: go on when the other one is here, too."""
+    _gate.wait(60)
+
+
+def _begin(gate):
+    globals()["_gate"] = gate
+
+
+def _work(path, work):
+    from memkit import Memory
+
+    try:
+        with Memory(path, embedder=embed, cache_dir=path.parent / "cache", durability="os") as memory:
+            meet()
+            return work(memory)
+    except BaseException:
+        _gate.abort()  # the other one need not wait
+        raise

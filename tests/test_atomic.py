@@ -285,6 +285,71 @@ def test_a_replacement_that_fails_changes_nothing(memory, ends):
     assert [item.text for item in memory.list().items] == ["old"]
 
 
+# replace_where
+
+
+def joined(there):
+    """One draft of all items."""
+    return [Draft(" ".join(item.text for item in there), id="all", metadata={"n": len(there)})]
+
+
+def test_what_matches_gives_way_to_what_is_made_of_it(memory):
+    memory.add(["a", "b"], user_id="ana", metadata={"n": 1})
+    memory.add("c", user_id="bob", metadata={"n": 1})
+    memory.add("d", user_id="ana", metadata={"n": 2}, id="d")
+    (item,) = memory.replace_where({"n": 1}, joined, user_id="ana")
+    assert (item.text, item.user_id, item.metadata) == ("a b", "ana", {"n": 2})
+    assert sorted(item.text for item in memory.list().items) == ["a b", "c", "d"]
+    memory.scope(user_id="ana").replace_where({}, lambda there: [Draft(f"{item.text}!", id=item.id) for item in there])
+    assert sorted(item.text for item in memory.list().items) == ["a b!", "c", "d!"]
+    assert [change.kind for change in memory.history("d")] == ["added", "updated"]
+    assert memory.replace_where({"n": 7}, lambda there: there) == []
+    with pytest.raises(InvalidFilter, match="everything"):
+        memory.replace_where({}, joined)
+    with pytest.raises(InvalidInput, match="bound to"):
+        memory.scope(user_id="ana").replace_where({}, lambda there: [Draft("x", user_id="bob")])
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda there: there[7], CallableFailed),
+        (lambda there: ["text"], CallableFailed),
+        (lambda there: [Draft(" ")], InvalidInput),
+        (lambda there: [Draft("x", id="taken")], IdConflict),
+        (refused, IdConflict),
+    ],
+)
+def test_what_cannot_be_made_of_it_changes_nothing(memory, make, error):
+    memory.add("a", id="a", metadata={"n": 1})
+    memory.add("b", id="taken", user_id="bob")
+    with pytest.raises(error):
+        memory.replace_where({"n": 1}, make)
+    assert [item.text for item in memory.list().items] == ["a", "b"]
+    assert len(memory.history("a")) == 1
+
+
+def test_only_new_words_are_embedded_and_before_others_have_to_wait(open_memory):
+    embedder, others = Counting(), open_memory()
+    memory = open_memory(embedder=embedder)
+    memory.add_drafts([Draft("green tea", id="1", metadata={"n": 1}), Draft("black coffee", id="2")])
+    embedder.texts.clear()
+    seen = []
+
+    def make(there):
+        seen.append([item.text for item in there])
+        if len(seen) == 1:
+            others.add("red wine", metadata={"n": 1})
+        return [Draft(item.text, id=f"new {item.text}") for item in there] + [Draft("white milk")]
+
+    assert len(memory.replace_where({"n": 1}, make)) == 3
+    assert seen == [["green tea"], ["green tea", "red wine"]]
+    assert embedder.texts == ["white milk"]
+    assert found_by(memory, "green tea") == ("new green tea", 1)
+    assert found_by(memory, "red wine") == ("new red wine", 1)
+    assert found_by(memory, "white milk")[1] == 1
+
+
 # drafts that are written only where there is nothing, or something else
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import embed
+from support import meet
 
-from memkit import Memory
+from memkit import Item
 from memkit.documents import Documents
 from memkit.errors import InvalidInput, ItemNotFound
 from memkit.ingest import MAX_TEXT
@@ -132,6 +132,15 @@ def test_a_folder_is_listed_moved_and_deleted_whole(documents):
     assert documents.delete("/x") == 0
 
 
+def test_a_slash_at_the_end_of_a_folder_means_nothing(documents):
+    documents.write("/d/a", "one")
+    documents.rename("/d/", "/x")
+    assert documents.list("/x/") == ["/x/a"]
+    documents.rename("/x", "/d/e/")
+    assert documents.list() == ["/d/e/a"]
+    assert documents.delete("/d/") == 1
+
+
 def test_a_rename_needs_something_here_and_nothing_there(documents):
     documents.write("/a/b", "one")
     documents.write("/c", "two")
@@ -206,15 +215,111 @@ def test_threads_that_create_one_document_make_it_once(open_memory):
         assert sum(pool.map(make, range(12))) == 1
 
 
-def write_from_elsewhere(path):
-    with Memory(path, embedder=embed, durability="os") as memory:
-        Documents(memory).write("/a", "theirs")
+# two processes on one file
+
+ROUNDS = 60
 
 
-def test_of_two_processes_the_last_writer_wins_and_the_history_keeps_both(tmp_path):
-    with Memory(tmp_path / "a.mem", embedder=embed, durability="os") as memory:
-        Documents(memory).write("/a", "mine")
-        process = multiprocessing.get_context("spawn").Process(target=write_from_elsewhere, args=(tmp_path / "a.mem",))
-        process.start()
-        process.join()
-        assert [version.text for version in Documents(memory).history("/a")] == ["mine", "theirs"]
+def outcome(work, *args):
+    """What a change returned, or the name of its refusal."""
+    try:
+        return work(*args)
+    except (InvalidInput, ItemNotFound) as refusal:
+        return type(refusal).__name__
+
+
+def edit_often(memory):
+    documents = Documents(memory)
+    for _ in range(ROUNDS):
+        documents.edit("/a", lambda text: f"{text}x")
+
+
+def test_processes_edit_one_document_and_lose_nothing(processes, open_memory, tmp_path):
+    documents = Documents(open_memory())
+    documents.write("/a", "")
+    processes(tmp_path / "a.mem", edit_often, edit_often)
+    assert documents.read("/a") == 2 * ROUNDS * "x"
+    assert [len(version.text) for version in documents.history("/a")] == list(range(2 * ROUNDS + 1))
+
+
+def in_rounds(step, memory):
+    """What a step does, by its round; each round begins in both processes together."""
+    documents, done = Documents(memory), []
+    for number in range(ROUNDS):
+        meet()
+        done.append(step(documents, f"/{number}"))
+    return done
+
+
+def create_file(documents, path):
+    return isinstance(outcome(documents.create, path, "text"), Item)
+
+
+def create_folder(documents, path):
+    return isinstance(outcome(documents.create, f"{path}/a", "text"), Item)
+
+
+def write_folder(documents, path):
+    return isinstance(outcome(documents.write, f"{path}/b/c", "text"), Item)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(create_file, create_file), (create_file, create_folder), (write_folder, create_file)]
+)
+def test_of_processes_that_make_a_path_one_does(processes, open_memory, tmp_path, one, other):
+    documents = Documents(open_memory())
+    done = processes(tmp_path / "a.mem", partial(in_rounds, one), partial(in_rounds, other))
+    assert [sorted(both) for both in zip(*done, strict=True)] == [[False, True]] * ROUNDS
+    assert len(documents.list()) == documents.memory.stats().items == ROUNDS
+    assert all(len(documents.history(path)) == 1 for path in documents.list())
+
+
+def rename_old(documents, path):
+    return outcome(documents.rename, f"{path}/old", f"{path}/new")
+
+
+def write_old(documents, path):
+    return documents.write(f"{path}/old/a", "theirs").text
+
+
+def edit_old(documents, path):
+    return outcome(documents.edit, f"{path}/old/a", lambda text: f"{text}, theirs")
+
+
+def delete_old(documents, path):
+    return documents.delete(f"{path}/old")
+
+
+def write_below_new(documents, path):
+    return isinstance(outcome(documents.write, f"{path}/new/a/b", "theirs"), Item)
+
+
+@pytest.mark.parametrize("other", [write_old, edit_old, delete_old, write_below_new])
+def test_a_rename_is_before_or_after_what_another_process_does(processes, open_memory, tmp_path, other):
+    documents = Documents(open_memory())
+    for number in range(ROUNDS):
+        documents.write(f"/{number}/old/a", "mine")
+    done = processes(tmp_path / "a.mem", partial(in_rounds, rename_old), partial(in_rounds, other))
+    for number, (renamed, theirs) in enumerate(zip(*done, strict=True)):
+        texts = {path.removeprefix(f"/{number}"): documents.read(path) for path in documents.list(f"/{number}")}
+        assert (renamed, theirs, texts) in EITHER_ORDER[other]
+
+
+EITHER_ORDER = {  # what the rename gave, what the other one gave, and what is there then
+    write_old: [
+        (1, "theirs", {"/new/a": "theirs"}),
+        (1, "theirs", {"/new/a": "mine", "/old/a": "theirs"}),
+    ],
+    edit_old: [
+        (1, "mine, theirs", {"/new/a": "mine, theirs"}),
+        (1, "ItemNotFound", {"/new/a": "mine"}),
+    ],
+    delete_old: [
+        (1, 0, {"/new/a": "mine"}),
+        ("ItemNotFound", 1, {}),
+    ],
+    write_below_new: [
+        (1, False, {"/new/a": "mine"}),
+        ("InvalidInput", True, {"/old/a": "mine", "/new/a/b": "theirs"}),
+    ],
+}

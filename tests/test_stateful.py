@@ -159,6 +159,19 @@ class Agreement(RuleBasedStateMachine):
         if id_ in self.order:
             self.note_deletion(id_)
 
+    @rule(user=st.sampled_from(["ana", "bob"]), text=TEXTS)
+    def replace_where(self, user, text) -> None:
+        present = living(self.model)
+        chosen = [i for i in self.order if present[i].user == user and present[i].text == text]
+        items = self.memory.replace_where(
+            {"text": text}, lambda there: [Draft("the last", id=item.id) for item in there[-1:]], user_id=user
+        )
+        assert [item.id for item in items] == chosen[-1:]
+        for item in items:
+            self.note_item(item)
+        for id_ in chosen[:-1]:
+            self.note_deletion(id_)
+
     @rule(text=TEXTS)
     def erase(self, text) -> None:
         doomed = {id_ for id_, events in self.model.items() if any(event.text == text for event in events)}
