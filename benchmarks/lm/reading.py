@@ -4,10 +4,10 @@
     python -m benchmarks.lm.reading --data chat.json --model qwen --tokens 3000 --systems frozen attached
     python -m benchmarks.lm.reading --data chat.json --tokens 3000 --systems frozen attached ablations slots
 
-A conversation is read as `Speaker: text` lines, its first --tokens tokens, in chunks of 64: each chunk is scored, and then
-learned from, once. A token sees at least the 192 tokens before it, 255 at most, through a sliding key-value cache with
+A conversation is read as `Speaker: text` lines, its first --tokens tokens, in chunks of 128: each chunk is scored, and then
+learned from, once. A token sees at least the 192 tokens before it, 319 at most, through a sliding key-value cache with
 four sinks; frozen rows see the same. `window anew` and `retrieval` have no cache: 192 tokens are computed anew for each chunk,
-and before them stand, with `retrieval`, the blocks of 192 tokens of the stream's earlier past that BM25 finds with the last 64;
+and before them stand, with `retrieval`, the blocks of 192 tokens of the stream's earlier past that BM25 finds with the last 128;
 they are measured over the last third alone. Right after, a text of another kind is scored with nothing in view and nothing
 learned on the way. One run: nothing here is random but the fixed keys.
 """
