@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from memkit.slow.lm.definitions import definition
+
 _FUNCTION_WORDS = """
 a an the of in at to by as for on with and or is are was were be been has have had called named that from into
 my your his her their our its this these those than near
@@ -120,6 +122,9 @@ def statements(sentence: str, speaker: str | None = None) -> list[Statement]:
     """What rules read out of a sentence: at most `VALUES` values with one subject."""
     if sentence.endswith("?") or len(sentence.split()) > LONG:
         return []
+    if defined := definition(sentence):
+        lead = f"{defined.term} means"
+        return [Statement(defined.term, lead, defined.meaning, f"{lead} {defined.meaning}")]
     told = third_person(sentence, speaker) if speaker else sentence
     clauses = [told] if told == sentence else re.split(rf",? and (?={re.escape(speaker or '')}\b)", told)
     return [part for clause in clauses for part in _clause(clause, speaker)][-VALUES:]
