@@ -68,7 +68,7 @@ def test_in_place_is_the_whole_map():
 
 @pytest.mark.parametrize("fast", [Raw, Fewer, Exact])
 def test_ablations_learn_in_their_own_way(fast):
-    model = tiny(layers=8)
+    model = tiny(layers=12)
     usual, other = (read(model, FIRST, [TEXT], [], Rule(), fast=one) for one in (FastWeights, fast))
     assert other.surprise[0][:CHUNK] == pytest.approx(usual.surprise[0][:CHUNK], abs=1e-4)
     assert abs(other.surprise[0] - usual.surprise[0])[-200:].max() > 1e-3

@@ -100,7 +100,7 @@ def test_what_was_in_view_stays_as_it_was(stretches):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_is_exact_above_and_in_the_highest_of_the_lower_places(kind):
-    model = tiny(kind, layers=8).requires_grad_(False)
+    model = tiny(kind, layers=12).requires_grad_(False)
     fast = FastWeights(model, 8)
     fast.install()
     ids = torch.tensor(rows(20, 20))

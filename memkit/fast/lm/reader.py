@@ -7,8 +7,8 @@ state,
     dL/dh = sum over the likeliest tokens of p(token) W[token]  -  W[target],
 
 leaves out the tail of the vocabulary, which spares the backward pass of the largest matrix of a small model. It goes
-back through the upper half of the layers with fast weights; the lower half takes what arrives there unchanged, as the
-residual stream would carry it, without the backward pass of these layers.
+back through three fifths of the layers with fast weights; the lower ones take what arrives there unchanged, as the
+residual stream would carry it, without a backward pass of their own.
 
 axes: u users, one row each · t tokens · d hidden dims
 """
@@ -63,7 +63,7 @@ class FastWeights:
         self.places = places(model)
         self.said: Sequence[Tensor] | None = None  # (u, r, o) of each place
         self.rank = min(rank, *(min(place.keys, place.values) for place in self.places))
-        self.lower = len(self.places) - max(1, len(self.places) // 2)
+        self.lower = 2 * len(self.places) // 5
         self._heard: list[Tensor] | None = None  # of the lower places: keys (b, t, r), and what the last of them gives
         with torch.inference_mode(False):  # what gradients pass through must not be made in it
             self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
