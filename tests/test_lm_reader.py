@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lm_support import KINDS, tiny
+from lm_support import KINDS, Bytes, tiny
 
 from memkit.fast.lm import reader
 from memkit.fast.lm.reader import FastWeights, Reader
-from memkit.fast.lm.stretch import WORTH, Stretch
+from memkit.fast.lm.stretch import WORTH, Stretch, hooked, recordable
 from memkit.fast.lm.weights import Rule
+from memkit.slow.lm.expert import Slots
 
 CHUNK, WINDOW, PIECE, RULE = 16, 48, 48, Rule()
 LONG = (WORTH + 12) * CHUNK + 5  # tokens
@@ -116,3 +117,17 @@ def test_the_gradient_is_exact_above_and_in_the_highest_of_the_lower_places(kind
     assert torch.allclose(seen[2][:, 1:], seen[0][:, 1:], atol=1e-5)
     below = torch.nn.functional.cosine_similarity(seen[2][:, 0].flatten(), seen[0][:, 0].flatten(), dim=0)
     assert 0.1 < below < 0.999
+
+
+def test_hooks_of_others_are_noticed_and_those_of_reading_are_none(memory):
+    model = tiny()
+    with memory.attach(model, Bytes()) as lm:
+        assert not hooked(model) and not recordable(model)  # there is no GPU under it
+        hook = model.model.layers[0].register_forward_pre_hook(lambda *_: None)
+        assert hooked(model)
+        lm.read("Hooked, and read all the same.")
+        hook.remove()
+        assert not hooked(model)
+    with Slots(model):
+        assert hooked(model)
+    assert not hooked(model)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from memkit.fast.lm import weights
 from memkit.fast.lm.places import Place, head, places
-from memkit.fast.lm.stretch import WORTH, Chunk, Scored, Stretch
+from memkit.fast.lm.stretch import WORTH, Chunk, Scored, Stretch, recordable
 from memkit.fast.lm.weights import LMState, Rule
 from memkit.fast.lm.window import Window
 
@@ -169,12 +169,12 @@ class Reader:
         chunks = [[text[at : at + self._chunk] for text in texts] for at in steps]
         scored = partial(self._scored, rule, rule is not None or bool(state.tokens.any()))
         found: list[list[Surprise]] = [[] for _ in texts]
-        stretch = None
+        stretch, record = None, recordable(self._model)
         with _undisturbed(self._model), torch.inference_mode(False):
             while chunks:
                 many = self._alike(chunks)
                 if many > 1:
-                    stretch = stretch or Stretch(scored, self._window, state, self._chunk)
+                    stretch = stretch or Stretch(scored, self._window, state, self._chunk, record=record)
                     state, surprise = self._stretch(stretch, state, chunks[:many])
                 else:
                     state, surprise = self._ragged(scored, state, chunks[0])

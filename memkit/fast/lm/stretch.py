@@ -2,18 +2,18 @@
 
 The work of a chunk goes from buffers to buffers of one shape. On a GPU it is recorded once, as a CUDA graph, and
 replayed for every chunk: small chunks then do not wait for Python to launch their kernels, a thousand and more of them.
+A model that others have put hooks into is not recorded: nobody knows what they look at.
 
 axes: u users · t tokens · l layers · r rank · o dims that a map writes
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memkit.fast.lm.weights import LMState
 from memkit.fast.lm.window import SINKS, Window, copied
@@ -55,9 +55,10 @@ class Stretch:
     Args:
         scored: of which no step may look at a value.
         window: full, of the shape of those to come. state: likewise, on the model's device. tokens: t.
+        record: whether to record the work of a chunk.
     """
 
-    def __init__(self, scored: Scored, window: Window, state: LMState, tokens: int) -> None:
+    def __init__(self, scored: Scored, window: Window, state: LMState, tokens: int, *, record: bool) -> None:
         self._scored, self._tokens, self._window, self._state = scored, tokens, window, state
         self._keys = [torch.zeros_like(layer.keys) for layer in window.cache.layers]
         self._values = [torch.zeros_like(layer.values) for layer in window.cache.layers]
@@ -65,7 +66,7 @@ class Stretch:
         self._position = torch.zeros_like(window.position, device=state.weights.device)
         self._inputs = self._position[:, None].repeat(1, tokens)
         self._targets, self._surprise = self._inputs.clone(), self._inputs.float()
-        self._step = recorded(self._chunk, self._weights.device)
+        self._step = recorded(self._chunk) if record else self._chunk
 
     def begin(self, window: Window, state: LMState) -> None:
         """Go on from a window and a state of the same shapes, which stay as they are."""
@@ -120,41 +121,43 @@ def _slid(longer: Tensor, size: int) -> Tensor:
     return torch.cat([longer[:, :, :SINKS], longer[:, :, last:]], dim=2).detach()
 
 
-def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """What does the work, from buffers to buffers; on a GPU a recording of it, if it can be recorded.
+def recorded(work: Callable[[], None]) -> Callable[[], None]:
+    """A recording of work from buffers to buffers on the present GPU, which its `replay` does again; else the work.
 
-    It cannot if some part of it, another's hook perhaps, waits for the device, or under autocast, which keeps casts.
+    Other threads may use the GPU meanwhile. Nothing is recorded under autocast, which keeps casts.
     """
-    if device.type != "cuda" or torch.is_autocast_enabled("cuda"):
+    if torch.is_autocast_enabled("cuda"):
         return work
     graph = torch.cuda.CUDAGraph()
     try:
         _warm(work)
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
-    except RuntimeError:
+    except RuntimeError:  # some part of it looks at a value
         return work
     return graph.replay
 
 
 def _warm(work: Callable[[], None]) -> None:
-    """Do it once, on a stream of its own, as recording asks for.
-
-    Raises:
-        RuntimeError: it waits for the device.
-    """
+    """Do it once, on a stream of its own, as recording asks for."""
     side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     side.wait_stream(main)
-    with torch.cuda.stream(side), _never_waiting():
+    with torch.cuda.stream(side):
         work()
     main.wait_stream(side)
 
 
-@contextmanager
-def _never_waiting() -> Iterator[None]:
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
+def recordable(model: nn.Module) -> bool:
+    """Whether a pass of a model may be recorded: on one GPU, and without hooks of others in it."""
+    devices = {parameter.device for parameter in model.parameters()}
+    return len(devices) == 1 and devices.pop().type == "cuda" and not hooked(model)
+
+
+def hooked(model: nn.Module) -> bool:
+    """Whether a model has hooks in it besides those of this package."""
+    return any(
+        not getattr(hook, "__module__", "").startswith(__package__)
+        for module in model.modules()
+        for hooks in (module._forward_pre_hooks, module._forward_hooks)
+        for hook in hooks.values()
+    )
