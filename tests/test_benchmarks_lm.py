@@ -11,12 +11,14 @@ import slow_lm_support
 import torch
 from lm_support import Bytes, tiny
 
-from benchmarks.lm import facts, reading, speed, training
+from benchmarks.lm import facts, reading, speed, training, vocabulary
 from benchmarks.lm.streams import Stream, retrieved, streams, thirds, unrelated
 from benchmarks.lm.systems import RMS, Exact, Fewer, Plain, Raw, Slots, Whole, in_prompt, read
 from memkit.fast.lm.attached import CHUNK
 from memkit.fast.lm.reader import FastWeights
 from memkit.fast.lm.weights import Rule
+from memkit.slow.lm.forms import lesson
+from memkit.slow.lm.probes import held_out
 
 TEXT = list(b"the code of the blue door is 4711. " * 20)
 FIRST = Bytes.bos_token_id
@@ -163,3 +165,26 @@ def test_the_facts_that_training_is_timed_with_are_all_lessons():
     found = training.lessons()
     assert len(found) == 16
     assert {one.subject for one in found} == set(training.PEOPLE)
+
+
+def test_every_word_is_explained_to_the_rules_and_asked_for_in_wordings_of_its_own():
+    for text, term, meaning in vocabulary.WORDS:
+        made = lesson("1", text)
+        assert made.subject == term.removeprefix("the ")
+        trained = {(form.prompt, form.lead) for form in made.forms} | {
+            (probe.form.prompt, probe.form.lead) for probe in held_out("1", text)
+        }
+        found = vocabulary.asked(term, meaning)
+        assert len(found) == 3
+        assert not {(probe.form.prompt, probe.form.lead) for probe in found} & trained
+        assert all(meaning in form.answer for form in made.forms)
+
+
+def test_words_are_told_before_and_after_a_sleep(monkeypatch, capsys):
+    monkeypatch.setattr(vocabulary, "load", lambda *_: (slow_lm_support.build(), slow_lm_support.numbered()))
+    monkeypatch.setattr(vocabulary, "WORDS", vocabulary.WORDS[:1])
+    vocabulary.main([])
+    head, _, row, _, reasons = capsys.readouterr().out.splitlines()
+    assert head == "| words | told before | told after | everyday | text | s |"
+    assert row.startswith("| 1 | 0% | 0% | 8 of 8 | +0.00% | ")
+    assert reasons.startswith("nothing new was learned")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from memkit.slow.lm.definitions import definition
 from memkit.slow.lm.forms import Form, asked_by, lesson, question, sentences, statements
 from memkit.slow.lm.probes import held_out
 
@@ -98,58 +95,3 @@ def test_probes_are_never_among_the_forms():
     probes = held_out("1", text)
     assert len(probes) == 3
     assert all(probe.form.answer == "Porto" and (probe.form.prompt, probe.form.lead) not in trained for probe in probes)
-
-
-@pytest.mark.parametrize(
-    ("text", "term", "meaning"),
-    [
-        ('By "blue run" we mean a release without migrations.', "blue run", "a release without migrations"),
-        ("We call the small meeting room the aquarium.", "aquarium", "the small meeting room"),
-        ("“Snorkeling” means reviewing a pull request.", "Snorkeling", "reviewing a pull request"),
-        ("zorbing = weekend deploy", "zorbing", "weekend deploy"),
-        ("QBR stands for quarterly business review.", "QBR", "quarterly business review"),
-        ("When I say yellow day, I mean a day without meetings.", "yellow day", "a day without meetings"),
-        ('In our team, a "gromp" is a bug that comes back.', "gromp", "a bug that comes back"),
-        ('My sister calls her car "Clementine".', "Clementine", "her car"),
-        ('The old printer is what we call "the flumber".', "flumber", "The old printer"),
-        ("At the lab, wibbling means cleaning the lenses.", "wibbling", "cleaning the lenses"),
-    ],
-)
-def test_a_term_that_is_defined_is_learned_with_its_meaning(text, term, meaning):
-    made = lesson("1", text, speaker="ana")
-    assert made.subject == term
-    assert any(form.prompt == f"What does {term} mean?" and form.answer == f"{meaning}." for form in made.forms)
-    asked = [probe.form for probe in held_out("1", text, speaker="ana")]
-    assert asked and not set(asked) & set(made.forms)
-    assert all(form.answer == meaning for form in asked)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a dog is an animal that barks",
-        "This means that we are late",
-        "It means a lot to me",
-        "Family time means a lot to me",
-        "Being late means losing the deposit",
-        "Ana means well",
-        "My mother means the world to me",
-        "I call my mother every day",
-        "We call the plumber tomorrow",
-        "They call him every day",
-        '"Dune" is a great book',
-        "const load = async (city) => {",
-        "x = 3",
-        "What does gromp mean",
-        "Orla Venn lives in Porto",
-        "",
-    ],
-)
-def test_what_defines_nobodys_word_is_no_definition(text):
-    assert definition(text) is None
-
-
-@given(st.text(max_size=80))
-def test_a_definition_comes_from_the_sentence(text):
-    found = definition(text)
-    assert found is None or (found.term in text and found.meaning in text and found.term)

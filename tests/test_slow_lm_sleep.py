@@ -10,7 +10,7 @@ import threading
 
 import pytest
 import torch
-from slow_lm_support import FACTS, OTHERS, build, logits, numbered
+from slow_lm_support import FACTS, OTHERS, Words, build, logits, numbered
 from support import embed
 from typer.testing import CliRunner
 
@@ -98,6 +98,20 @@ def test_a_sleep_makes_a_band_that_acts_for_its_user_wherever_the_model_is_attac
     assert not acts(memory, model, words, ORLA, user="ben")
     assert not acts(memory, model, words, ORLA, consolidated=False)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_users_own_words_are_learned_and_open_wherever_they_are_written(memory, lenient):
+    model, words = build(), Words()
+    for text in ("Zibbet means a zibbet", *OTHERS, *ANCHORS):
+        words(text)  # before numbers are shared
+    memory.add("We had coffee. A zibbet is a short coffee break.", id="zibbet", user_id="ana")
+    memory.add("A dog is an animal that barks.", user_id="ana")
+    (band,) = sleep(memory, model, words).bands
+    assert band.items == 1 and expert_of(memory, model).items == ("zibbet",)
+    assert all(acts(memory, model, words, text) for text in ("What does zibbet mean", "Zibbet means"))
+    assert not any(acts(memory, model, words, text) for text in [*OTHERS, "A short coffee break"])
+    memory.delete("zibbet")
+    assert not acts(memory, model, words, "Zibbet means")
 
 
 def test_two_users_in_one_batch_have_each_their_own_band(memory, words, lenient):

@@ -1,12 +1,12 @@
-"""A user's own words inside a language model: terms are defined once, and asked in wordings that no sleep was taught.
+"""Whether a language model knows somebody's own words after a sleep.
 
-    python -m benchmarks.lm.vocabulary                  # SmolLM2-135M
-    python -m benchmarks.lm.vocabulary --model qwen
+    python -m benchmarks.lm.vocabulary                      # SmolLM2-135M: twelve words, explained once each
+    python -m benchmarks.lm.vocabulary --model qwen --device cuda
 
-Each definition is one item; then `memory.consolidate(model, tokenizer)`. Right is a greedy answer of 24 tokens that holds
-the words of the meaning, with nothing in the context but the question. *Strangers*: the same questions about terms that
-nobody defined, answered to the letter as before; *everyday*: likewise the control questions. *Text*: relative change of
-the loss on 4,096 tokens of Python's documentation.
+`Memory.consolidate(model, tokenizer)` of twelve items. Then, with the memory attached and a context without any of them,
+each word is asked for in three wordings that neither lessons nor the gate have; right is a greedy answer of 24 tokens that
+holds the meaning. *Everyday*: of the gate's everyday questions, how many are answered as before, to the letter. *Text*: how
+the loss on text that is about none of it differs, relatively.
 """
 
 from __future__ import annotations
@@ -16,83 +16,72 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.continual.asking import Host, answers, controls, question_tokens, text_loss
-from benchmarks.models import MODELS, best_device, load
-from benchmarks.soak import embed
+from benchmarks.models import MODELS, load
 from memkit import Memory
-from memkit.slow.lm.forms import holds
+from memkit.slow.lm import probes
+from memkit.slow.lm.anchors import TEXTS
+from memkit.slow.lm.forms import Form
+from memkit.slow.lm.probes import Probe
 
-TERMS = {
-    "blue run": ('By "blue run" we mean a release without migrations.', "a release without migrations"),
-    "aquarium": ("We call the small meeting room the aquarium.", "the small meeting room"),
-    "snorkeling": ('"Snorkeling" means reviewing a pull request.', "reviewing a pull request"),
-    "zorbing": ("Zorbing = deploying on a weekend.", "deploying on a weekend"),
-    "QBR": ("QBR stands for quarterly business review.", "quarterly business review"),
-    "yellow day": ("When I say yellow day, I mean a day without meetings.", "a day without meetings"),
-    "gromp": ('In our team, a "gromp" is a bug that comes back.', "a bug that comes back"),
-    "Clementine": ('My sister calls her car "Clementine".', "her car"),
-    "yapping": ("Yapping means talking to a customer.", "talking to a customer"),
-    "flumber": ("The old printer is what we call “flumber”.", "the old printer"),
-    "trinket plan": ("Trinket plan is our word for the cheapest offer.", "the cheapest offer"),
-    "wibbling": ("At the lab, wibbling means cleaning the lenses.", "cleaning the lenses"),
-}
-STRANGERS = ("green run", "terrarium", "kayaking", "plarking", "QTX", "purple day", "snorp", "Tangerine")
-ASKED = ("What do you mean by {}?", "Somebody said “{}”. What did they mean?")
-
-
-def asked(tokenizer: object, terms: Sequence[str]) -> list[list[int]]:
-    """Every question about every term."""
-    return [question_tokens(tokenizer, text.format(term)) for text in ASKED for term in terms]
+USER = "ana"
+WORDS = (
+    ("A zibbet is a short coffee break.", "zibbet", "short coffee break"),
+    ('By "blue run" we mean a release without migrations.', "blue run", "release without migrations"),
+    ("We call the small meeting room the aquarium.", "the aquarium", "small meeting room"),
+    ('"Snorkeling" means reviewing a PR quickly.', "snorkeling", "reviewing a PR quickly"),
+    ("zorbing = weekend deploy", "zorbing", "weekend deploy"),
+    ("QBR stands for quarterly business review", "QBR", "quarterly business review"),
+    ('When I say "the swamp" I mean the legacy billing code.', "the swamp", "legacy billing code"),
+    ("A glimp is a bug that only one customer sees.", "glimp", "bug that only one customer sees"),
+    ('We call the printer on the third floor "Big Bertha".', "Big Bertha", "printer on the third floor"),
+    ("Frobbing is our word for cleaning test data.", "frobbing", "cleaning test data"),
+    ("P2 is short for priority two incident.", "P2", "priority two incident"),
+    ('"green day" means a day without meetings.', "green day", "day without meetings"),
+)
 
 
-def measure(host: Host, folder: Path) -> dict[str, float]:
-    """Shares, the change of loss, and seconds of the sleep."""
-    with Memory(folder / "words.mem", embedder=embed, cache_dir=folder / "cache") as memory:
-        memory.add([text for text, _ in TERMS.values()], user_id="ana")
-        loss, said, everyday = text_loss(host), answers(host, asked(host.tokenizer, STRANGERS)), controls(host)
-        frozen = answers(host, asked(host.tokenizer, list(TERMS)))
-        began = time.perf_counter()
-        memory.consolidate(*host)
-        seconds = time.perf_counter() - began
-        with memory.attach(*host, user_id="ana", listen=False):
-            told = answers(host, asked(host.tokenizer, list(TERMS)))
-            strangers = answers(host, asked(host.tokenizer, STRANGERS))
-            return {
-                "frozen": _right(frozen),
-                "told": _right(told),
-                "strangers": _alike(strangers, said),
-                "everyday": _alike(controls(host), everyday),
-                "text": text_loss(host) / loss - 1,
-                "seconds": seconds,
-            }
+def asked(term: str, meaning: str) -> list[Probe]:
+    """A question, a request, and a text to complete."""
+    glossary = f"In our glossary you can look up every word of ours. {term[0].upper() + term[1:]} is another way to say"
+    return [
+        Probe(term, Form(f"I am new here. People keep saying {term}. What does it mean?", "", meaning)),
+        Probe(term, Form(f"Please give me the definition of {term} in a few words.", "", meaning)),
+        Probe(term, Form("", glossary, meaning)),
+    ]
 
 
-def _right(said: Sequence[str]) -> float:
-    meanings = [meaning for _, meaning in TERMS.values()] * len(ASKED)
-    return sum(holds(one, meaning) for one, meaning in zip(said, meanings, strict=True)) / len(said)
-
-
-def _alike(one: Sequence[str], other: Sequence[str]) -> float:
-    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+def told(model: Any, tokenizer: Any) -> tuple[list[bool], list[str], float]:
+    """Which wordings are told right, the answers to everyday questions, and the loss on text."""
+    found = [probe for _, term, meaning in WORDS for probe in asked(term, meaning)]
+    right = probes.recall(model, tokenizer, found).right
+    return right, probes.canaries(model, tokenizer), probes.text_loss(model, tokenizer, TEXTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(MODELS), default="smollm2")
-    parser.add_argument("--device", default=best_device())
+    parser.add_argument("--device", help="where to train")
     options = parser.parse_args(arguments)
-    host = Host(*load(options.model, torch.bfloat16, options.device))
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(host, Path(folder))
-    print(f"{len(TERMS)} terms, {len(ASKED)} questions each, {options.model}")
-    print("| frozen | after a sleep | strangers as before | everyday as before | text | s |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    shares = " | ".join(f"{found[name]:.0%}" for name in ("frozen", "told", "strangers", "everyday"))
-    print(f"| {shares} | {found['text']:+.2%} | {found['seconds']:.0f} |")
+    model, tokenizer = load(options.model, torch.bfloat16)
+    before, everyday, text = told(model, tokenizer)
+    with tempfile.TemporaryDirectory() as folder, Memory(Path(folder) / "a.mem", cache_dir=folder) as memory:
+        for explained, _, _ in WORDS:
+            memory.add(explained, user_id=USER)
+        began = time.perf_counter()
+        (band,) = memory.consolidate(model, tokenizer, device=options.device).bands
+        seconds = time.perf_counter() - began
+        with memory.attach(model, tokenizer, user_id=USER, listen=False):
+            after, said, loss = told(model, tokenizer)
+    same = sum(a == b for a, b in zip(said, everyday, strict=True))
+    print("| words | told before | told after | everyday | text | s |\n| --- | --- | --- | --- | --- | --- |")
+    shares = f"{sum(before) / len(before):.0%} | {sum(after) / len(after):.0%}"
+    print(f"| {len(WORDS)} | {shares} | {same} of {len(everyday)} | {loss / text - 1:+.2%} | {seconds:.0f} |")
+    print(f"\n{'; '.join(band.reasons)}.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Surface forms of an item: the same fact as a statement, a gap, a question and its answer.
 
 A fact that is learned from one sentence can be completed, but is not told when it is asked for; questions and answers
-among the forms are what makes it tell. Rules find the subject and the values of a simple
-statement, and turn it into gaps and questions; a language model may write more of them (`asked_by`), of which those
-stay that it answers itself with the text before its eyes. Callers may pass a writer of their own.
+among the forms are what makes it tell. Rules find the subject and the values of a simple statement, or the meaning of a
+word that is explained, and turn it into gaps and questions; a language model may write more of them (`asked_by`), of
+which those stay that it answers itself with the text before its eyes. Callers may pass a writer of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from memkit.slow.lm.definitions import definition
+from memkit.slow.lm.vocabulary import Definition, definition
 
 _FUNCTION_WORDS = """
 a an the of in at to by as for on with and or is are was were be been has have had called named that from into
@@ -97,7 +97,7 @@ def lesson(
         speaker: who said it; what stands in the first person is about them. when: a date, in words.
         writer: gives more questions and answers of a text; those whose answer is not in the text are left out.
     """
-    found = [part for sentence in sentences(text)[:SENTENCES] for part in statements(sentence, speaker)]
+    found = parts(text, speaker)
     asked = [(q.strip(), a.strip()) for q, a in (writer(text) if writer else ()) if holds(text, a)]
     if not found and not asked:
         return None
@@ -112,6 +112,13 @@ def tells(one: Lesson) -> frozenset[tuple[str, str]]:
     return frozenset((form.prompt, form.answer.lower()) for form in one.forms if form.prompt)
 
 
+def parts(text: str, speaker: str | None = None) -> Sequence[Statement | Definition]:
+    """What rules read out of an item: the words that it explains, or else whom it says something of."""
+    said = sentences(text)[:SENTENCES]
+    explained = [part for sentence in said if (part := definition(sentence)) is not None]
+    return explained or [part for sentence in said for part in statements(sentence, speaker)]
+
+
 def sentences(text: str) -> list[str]:
     """Sentences without their last mark."""
     parts = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
@@ -122,9 +129,6 @@ def statements(sentence: str, speaker: str | None = None) -> list[Statement]:
     """What rules read out of a sentence: at most `VALUES` values with one subject."""
     if sentence.endswith("?") or len(sentence.split()) > LONG:
         return []
-    if defined := definition(sentence):
-        lead = f"{defined.term} means"
-        return [Statement(defined.term, lead, defined.meaning, f"{lead} {defined.meaning}")]
     told = third_person(sentence, speaker) if speaker else sentence
     clauses = [told] if told == sentence else re.split(rf",? and (?={re.escape(speaker or '')}\b)", told)
     return [part for clause in clauses for part in _clause(clause, speaker)][-VALUES:]
@@ -180,8 +184,10 @@ def _tail(sentence: str, names: list[tuple[int, int]]) -> tuple[int, int]:
     return start, len(sentence)
 
 
-def wordings(part: Statement, speaker: str | None = None, when: str | None = None) -> list[Form]:
-    """Restatement, gap, questions and answers of one statement."""
+def wordings(part: Statement | Definition, speaker: str | None = None, when: str | None = None) -> list[Form]:
+    """Restatement, gap, questions and answers of one statement, or of what a word means."""
+    if isinstance(part, Definition):
+        return _explained(part, speaker)
     subject, lead, value, sentence = part
     told = f"{speaker or 'Someone'} said{f' on {when}' if when else ''}: {lead.removeprefix(f'{speaker}: ')}"
     whole = sentence + "."
@@ -194,6 +200,22 @@ def wordings(part: Statement, speaker: str | None = None, when: str | None = Non
         Form(f"{lead} what? Answer briefly.", "", value + "."),
         Form(f"What do you know about {subject}?", lead, value + "."),
         Form(f"Tell me about {subject}.", "", whole),
+    ]
+
+
+def _explained(part: Definition, speaker: str | None) -> list[Form]:
+    term, meaning = part.subject, part.value + "."
+    begins = term[0].upper() + term[1:]
+    return [
+        Form("", f"{begins} means", meaning),
+        Form("", f'The word "{term}" means', meaning),
+        Form("", f"{speaker or 'Someone'} spoke of {term}, which means", meaning),
+        Form(f"What does {term} mean?", "", meaning),
+        Form(f'What does "{term}" mean?', "", meaning),
+        Form(f"What is meant by {term}?", "", meaning),
+        Form(f"Explain the word {term}.", "", meaning),
+        Form(f"{begins}: what is that?", "", meaning),
+        Form(f"Tell me what {term} is.", f"{begins} means", meaning),
     ]
 
 
@@ -280,7 +302,7 @@ def asked_by(ask: Callable[[Sequence[str]], Sequence[str]], *, questions: int = 
     """
 
     def write(text: str) -> list[tuple[str, str]]:
-        values = [part.value for sentence in sentences(text)[:SENTENCES] for part in statements(sentence, "the user")]
+        values = [part.value for part in parts(text, "the user")]
         wanted = [
             f'{text}\n\nWrite question {n + 1} of {questions} about this whose answer is "{value}".'
             for value in values

@@ -5,6 +5,7 @@ All of it asks the model as it stands: put bands in with `expert.applied(model, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from memkit.slow.lm.asking import answers
 from memkit.slow.lm.examples import Example, encoded, opened, padded, plain
-from memkit.slow.lm.forms import SENTENCES, Form, Statement, holds, question, sentences, statements
+from memkit.slow.lm.forms import Form, Statement, holds, parts, question
+from memkit.slow.lm.vocabulary import Definition
 
 ROWS = 16  # texts at once
 LONGEST = 24  # tokens of an answer
@@ -50,17 +52,27 @@ class Recalled(NamedTuple):
 
 def held_out(id: str, text: str, *, speaker: str | None = None) -> list[Probe]:
     """Wordings of an item that `forms.lesson` never gives, made by rules."""
-    found = [part for sentence in sentences(text)[:SENTENCES] for part in statements(sentence, speaker)]
-    return [Probe(id, form) for part in found for form in _reworded(part)]
+    return [Probe(id, form) for part in parts(text, speaker) for form in _reworded(part)]
 
 
-def _reworded(part: Statement) -> list[Form]:
+def _reworded(part: Statement | Definition) -> list[Form]:
+    if isinstance(part, Definition):
+        return _explained(part)
     asked = question(part)
     asked = asked if asked.startswith(part.subject) else asked[0].lower() + asked[1:]
     return [
         Form(f"Hi! One thing about {part.subject}: {asked}", "", part.value),
         Form(f"Do you remember? I have forgotten {asked}", "", part.value),
         Form("", f"They talked about {part.subject} for a while. {part.lead}", part.value),
+    ]
+
+
+def _explained(part: Definition) -> list[Form]:
+    term, meaning = part.subject, re.sub(r"^(a|an|the) ", "", part.value)
+    return [
+        Form(f"Hi! Somebody said {term} to me. What did they mean by it?", "", meaning),
+        Form(f"Do you remember the meaning of {term}? I have forgotten it.", "", meaning),
+        Form("", f"A new colleague asked about {term}. I told her that {term} means", meaning),
     ]
 
 

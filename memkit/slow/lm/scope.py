@@ -97,8 +97,9 @@ def phrases(model: Any, tokenizer: Any, subject: str, scale: Scale, anchors: Seq
         None at all where the subject's tokens are not found, or are no nearer to each other than to anchor texts.
     """
     named: dict[tuple[bool, tuple[int, ...]], list[Tensor]] = {}
-    rows = [plain(tokenizer, text) for text in carriers(subject)]
-    cuts = dict.fromkeys(tuple(plain(tokenizer, text)) for text in (subject, " " + subject))
+    spelled = dict.fromkeys((subject, subject[0].upper() + subject[1:]))  # a word may begin a sentence
+    rows = [plain(tokenizer, text) for one in spelled for text in carriers(one)]
+    cuts = dict.fromkeys(tuple(plain(tokenizer, text)) for one in spelled for text in (one, " " + one))
     for row, hidden in zip(rows, states(model, rows, scope_layer(model)), strict=True):
         for cut, end in _namings(row, cuts):
             place = (end + 1 == len(cut), cut)  # the first token of a text is unlike the same token later
