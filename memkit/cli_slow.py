@@ -26,6 +26,7 @@ def consolidate(
         Path | None, typer.Option("--model", metavar="DIR", help="A language model on disk that learns the items, too.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Where to train the model: cpu, cuda.")] = None,
+    style: Annotated[bool, typer.Option("--style", help="The model also learns how each speaker writes.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Files at a time, of a directory.")] = 1,
     ray: Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")] = None,
     user: User = None,
@@ -39,15 +40,17 @@ def consolidate(
     seconds = seconds_of(budget)
     if model is not None and file.is_dir():
         raise InvalidInput(f"--model with a directory of files, {file}; consolidate them one at a time")
+    if style and model is None:
+        raise InvalidInput("--style without --model; pass the directory of the model that learns it")
     modest()
     pair = () if model is None else language_model(model)
     if file.is_dir():
         _many(file, jobs, ray, seconds, as_json)
     elif watch:
-        _watch(file, seconds, cache_dir, as_json, pair, device)
+        _watch(file, seconds, cache_dir, as_json, pair, device, style)
     else:
         with opened(file, user, agent, cache_dir=cache_dir) as memory, out.progress("consolidating") as bar:
-            report = memory.consolidate(*pair, device=device, budget=seconds, progress=bar)
+            report = memory.consolidate(*pair, device=device, style=style, budget=seconds, progress=bar)
         out.emit(report) if as_json else out.show_sleep(report)
 
 
@@ -98,7 +101,13 @@ def _many(folder: Path, jobs: int, ray: str | None, seconds: float | None, as_js
 
 
 def _watch(  # noqa: PLR0917 - the options of one verb
-    file: Path, seconds: float | None, cache_dir: Path | None, as_json: bool, pair: tuple[Any, ...], device: str | None
+    file: Path,
+    seconds: float | None,
+    cache_dir: Path | None,
+    as_json: bool,
+    pair: tuple[Any, ...],
+    device: str | None,
+    style: bool,
 ) -> None:
     from memkit.slow.worker import watch
 
@@ -110,6 +119,7 @@ def _watch(  # noqa: PLR0917 - the options of one verb
             cache_dir=cache_dir,
             language_model=pair or None,
             device=device,
+            style=style,
             budget=seconds,
             stop=stop,
             slept=out.emit if as_json else out.show_sleep,

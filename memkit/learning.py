@@ -91,6 +91,7 @@ class Learning(View):
         *,
         device: str | None = None,
         writer: Callable[[str], Iterable[tuple[str, str]]] | None = None,
+        style: bool = False,
         budget: float | None = None,
         megabytes: int | None = None,
         due: int = 1,
@@ -110,7 +111,8 @@ class Learning(View):
             model, tokenizer: of a local causal language model: then items of the log become slots beside its weights
                 as well, which act whenever it is attached (docs/consolidate-lm.md). device: where to train them.
                 writer: gives questions and answers of a text, besides those made by rules
-                (`memkit.slow.lm.asking.writer(model, tokenizer)`: the model's own).
+                (`memkit.slow.lm.asking.writer(model, tokenizer)`: the model's own). style: also learn how each speaker
+                of enough chat messages writes, which takes minutes a speaker on a CPU.
             budget: seconds. megabytes: of memory for feedback. due: new feedbacks, or items to learn, from which a
                 user and agent get a band. stop: asked between steps whether to stop. What is left
                 undone is done by the next sleep.
@@ -118,11 +120,14 @@ class Learning(View):
 
         Raises:
             Busy: another process or thread is consolidating this file.
-            InvalidInput: a model without its tokenizer, no dense decoder, or one that a memory is attached to.
+            InvalidInput: a model without its tokenizer, style without a model, no dense decoder, or one that a memory
+            is attached to.
         """
         self._writable()
         if (model is None) is not (tokenizer is None):
             raise InvalidInput("consolidate(model, tokenizer): pass both, or neither")
+        if style and model is None:
+            raise InvalidInput("consolidate(style=True) without a model; pass the model and its tokenizer")
         from memkit.slow.rounds import Budget
         from memkit.slow.sleep import Sleeper, sole_sleeper
 
@@ -135,7 +140,13 @@ class Learning(View):
 
             lm = LanguageModel(model, tokenizer, device, writer)
             sleeper = LMSleeper(self._store, self._fast, lm, self._index.root)
-            return report.also(sleeper.sleep(scope, limits, due=due, progress=progress))
+            report = report.also(sleeper.sleep(scope, limits, due=due, progress=progress))
+            if not style:
+                return report
+            from memkit.slow.lm.style_sleep import StyleSleeper
+
+            writers = StyleSleeper(self._store, self._fast, lm, self._index.root)
+            return report.also(writers.sleep(scope, limits, progress=progress))
 
     def bands(self) -> list[Band]:
         """Every band of this view's users and agents, oldest first: let in or not, in force or not, and why."""

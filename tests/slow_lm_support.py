@@ -29,12 +29,13 @@ class Words:
     """
 
     bos_token_id, eos_token_id, chat_template = 0, 1, None
+    cut = r"\s?[\w]+|\s?[^\w\s]|\s"
 
     def __init__(self, size: int = 260) -> None:
         self.size, self.words = size, ["<s>", "</s>"]
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": [self._number(word) for word in re.findall(r"\s?[\w]+|\s?[^\w\s]|\s", text)]}
+        return {"input_ids": [self._number(word) for word in re.findall(self.cut, text)]}
 
     def _number(self, word: str) -> int:
         if word in self.words:

@@ -11,7 +11,7 @@ import slow_lm_support
 import torch
 from lm_support import Bytes, tiny
 
-from benchmarks.lm import facts, reading, speed, training, vocabulary
+from benchmarks.lm import facts, reading, speed, style, training, vocabulary
 from benchmarks.lm.streams import Stream, retrieved, streams, thirds, unrelated
 from benchmarks.lm.systems import RMS, Exact, Fewer, Plain, Raw, Slots, Whole, in_prompt, read
 from memkit.fast.lm.attached import CHUNK
@@ -188,3 +188,28 @@ def test_words_are_told_before_and_after_a_sleep(monkeypatch, capsys):
     assert head == "| words | told before | told after | everyday | text | s |"
     assert row.startswith("| 1 | 0% | 0% | 8 of 8 | +0.00% | ")
     assert reasons.startswith("nothing new was learned")
+
+
+def test_of_a_conversation_the_first_messages_are_taught_and_the_next_are_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(style, "load", lambda *_: (slow_lm_support.build(), slow_lm_support.numbered()))
+    monkeypatch.setattr(style, "TAUGHT", 40)
+    turns = [
+        {"id": f"D1:{at}", "session": "1", "speaker": ("Ana", "Ben")[at % 2], "text": f"oh well it is number {at}"}
+        for at in range(120)
+    ]
+    path = tmp_path / "chat.json.gz"
+    path.write_bytes(
+        gzip.compress(json.dumps({"dataset": "x", "sample": "chat", "turns": turns, "questions": []}).encode())
+    )
+    cut = style.parts(style.conversations(path)[0])
+    assert (cut.name, cut.other) == ("Ana", "Ben")
+    assert [one["content"] for one in cut.before] == [turn["text"] for turn in turns[:79]]
+    assert cut.later[0] == turns[80]["text"] and cut.others[0] == turns[79]["text"]
+    style.main(["--data", str(path)])
+    head, _, row, _, note = capsys.readouterr().out.splitlines()
+    assert head == "| speaker | later | another as them | another | everyday | text | s |"
+    assert row.startswith("| Ana | ") and " | 8 of 8 | +0.00% | " in row
+    assert note.startswith("Ana: style, ")
+    monkeypatch.setattr(style, "TAUGHT", 55)
+    with pytest.raises(SystemExit, match="fewer than eight"):
+        style.parts(style.conversations(path)[0])

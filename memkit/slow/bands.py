@@ -25,7 +25,8 @@ class Band(BaseModel):
     """A consolidated set of parameters, and its lineage. A value; the file holds the parameters.
 
     Attributes:
-        id: of the band. kind: "recall" (ranking, needs, the user's words) or "lm" (inside a language model).
+        id: of the band. kind: "recall" (ranking, needs, the user's words); inside a language model "lm" (what
+            items say) or "style" (how people write).
         scope: whose it is. parent: the band that was in force when it was made.
         promoted: it passed the gate. in_force: it acts now. reasons: of the gate, either way.
         items, feedbacks: how much of the log it was made from. span: first and last log position of that.

@@ -34,6 +34,7 @@ def watch(
     due: int | None = None,
     language_model: tuple[Any, Any] | None = None,
     device: str | None = None,
+    style: bool = False,
     budget: float | None = None,
     stop: threading.Event | None = None,
     slept: Callable[[SleepReport], None] | None = None,
@@ -43,7 +44,7 @@ def watch(
     Args:
         embedder, share: as `Memory(embedder=, share_learning=)`. every: seconds between looks.
         due: new feedbacks, or items to learn, of a user and agent, by default those of a sleep in `memkit.slow.clock`.
-        language_model: model and tokenizer, and the device to train on, as `Memory.consolidate` takes them.
+        language_model: model and tokenizer, as `Memory.consolidate` takes them, with the device to train on and style.
         budget: seconds of one sleep. slept: called with the report of each sleep that made something.
 
     Raises:
@@ -60,7 +61,12 @@ def watch(
             if size != seen:
                 with suppress(Busy):  # another one does it
                     report = memory.consolidate(
-                        *language_model or (), device=device, budget=budget, due=enough, stop=ended.is_set
+                        *language_model or (),
+                        device=device,
+                        style=style,
+                        budget=budget,
+                        due=enough,
+                        stop=ended.is_set,
                     )
                     seen = size if report.finished else -1
                     if report.bands and slept is not None:

@@ -25,7 +25,7 @@ from memkit.fast.lm.reader import CACHE_NAMES, FastWeights, Reader, Surprise, To
 from memkit.fast.lm.weights import LMState, Rule
 from memkit.ingest import drafts
 from memkit.slow.lm.expert import Slots
-from memkit.slow.lm.held import held
+from memkit.slow.lm.held import acting
 from memkit_storage.errors import InvalidInput
 from memkit_storage.format import FrameType
 from memkit_storage.store import Store
@@ -153,8 +153,7 @@ class AttachedLM:
             self._slots = None
         with self._store.lock:
             self._bands_seen = len(self._store.learning)
-        found = [held(self._store, user.family, self._name, self._as_of) for user in self._users]
-        chains = [[one.expert] if one and one.expert.items else [] for one in found]
+        chains = [acting(self._store, user.family, self._name, self._as_of) for user in self._users]
         if any(chains):
             self._slots = Slots(self._plain).use(*chains).install()
 

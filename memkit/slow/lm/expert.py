@@ -9,9 +9,9 @@ start. s: root mean square of the singular values of W.
 
 A slot is shut until its subject is read: until the states of the last few tokens at an early layer, centred and scaled
 by mean and spread on anchor texts, are each as near to those of a key phrase of the slot as they are where its subject
-is named, and nowhere else. It stays open until another subject opens other slots. While every slot is shut the model is
-bit for bit as it was. Slots that are never open together are learned apart, and one can be taken out without a trace in
-the others.
+is named, and nowhere else. It stays open until another subject opens other slots of its lane: what is known of somebody
+and how they write are lanes of their own, open side by side. While every slot is shut the model is bit for bit as it
+was. Slots that are never open together are learned apart, and one can be taken out without a trace in the others.
 Related: GRACE [G] (keys with a radius), WISE [W] (a side memory with a router), MEMOIR [M] (a sparse mask an edit).
 
 covers: dense decoders of Hugging Face; batches with padding on the left; decoding with a cache that keeps its rows.
@@ -46,6 +46,7 @@ SEED = 20_512_24695  # of K: slots mean nothing under others
 SCOPE = 0.15  # of the layers, below the one whose states open slots
 PHRASE = 8  # tokens of a key phrase, at most; of a longer subject the last ones
 FP16_MAX = 65504.0
+FACTS, STYLE = "facts", "style"  # lanes
 
 
 class Expert(NamedTuple):
@@ -57,6 +58,7 @@ class Expert(NamedTuple):
         keys: (k, m, d) unit length, zero before the first token. owner: (k,) the slot of each.
         near: (k,) cosine that every token of a phrase must reach.
         values: A (s, l, r, o), float32.
+        lane: slots of one silence each other, and those of others act beside them.
     """
 
     model: str
@@ -67,6 +69,7 @@ class Expert(NamedTuple):
     owner: Tensor
     near: Tensor
     values: Tensor
+    lane: str = FACTS
 
     def to(self, device: str | torch.device) -> Expert:
         """The band on a device."""
@@ -120,7 +123,7 @@ class Expert(NamedTuple):
 def to_arrays(expert: Expert) -> dict[str, Tensor]:
     """A band for a safetensors frame: floats in half precision, names as bytes."""
     value = expert.values.clamp(-FP16_MAX, FP16_MAX)
-    about = json.dumps({"model": expert.model, "items": expert.items}).encode()
+    about = json.dumps({"model": expert.model, "items": expert.items, "lane": expert.lane}).encode()
     return {
         "about": torch.from_numpy(np.frombuffer(about, np.uint8).copy()),
         "mean": expert.mean.float().cpu().contiguous(),
@@ -144,7 +147,8 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         floats = [found[name].float() for name in ("mean", "spread", "keys", "near", "values")]
         mean, spread, keys, near, values = floats
         owner, items = found["owner"].long(), tuple(map(str, about["items"]))
-        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values)
+        lane = str(about.get("lane", FACTS))
+        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values, lane)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"not a language model's band: {error}; train it again from the log") from error
     slots, width = len(items), mean.shape
@@ -180,8 +184,23 @@ def unit(hidden: Tensor, expert: Expert) -> Tensor:
     return torch.nn.functional.normalize(centred, dim=-1)
 
 
-def gate(opens: Tensor, before: Tensor | None = None) -> Tensor:
-    """Which slots are open at each token (b, t, s): those that were opened last, `before` (b, s) until then."""
+def lanes(chain: Sequence[Expert]) -> list[str]:
+    """The lane of each slot of a chain."""
+    return [expert.lane for expert in chain for _ in expert.items]
+
+
+def gate(opens: Tensor, before: Tensor | None = None, of: Sequence[str] = ()) -> Tensor:
+    """Which slots are open at each token (b, t, s): in each lane those opened last, `before` (b, s) until then.
+
+    Args:
+        of: the lane of each slot; none: they share one.
+    """
+    if len(set(of)) > 1:
+        held = torch.empty_like(opens)
+        for lane in set(of):
+            at = [slot for slot, own in enumerate(of) if own == lane]
+            held[..., at] = gate(opens[..., at], None if before is None else before[:, at])
+        return held
     start = torch.zeros_like(opens[:, :1]) if before is None else before[:, None]
     steps = torch.arange(1, opens.shape[1] + 1, device=opens.device)
     last = torch.where(opens.any(-1), steps, 0).cummax(1).values
@@ -305,7 +324,7 @@ class Slots:
         opens &= self._allowed_rows(rows)
         if self._mask is not None:
             opens &= self._mask[:, -tokens:, None].bool()
-        held = gate(opens, self._before.open)
+        held = gate(opens, self._before.open, lanes(self._bands))
         self._after = Seen(held[:, -1], whole[:, 1 - PHRASE :])
         self._which = held.flatten(0, 1).any(0).nonzero()[:, 0]
         self.open = held[..., self._which] if len(self._which) else None

@@ -59,7 +59,7 @@ def sifted(model: Any, tokenizer: Any, new: Expert, kept: Expert | None, exam: E
     Args:
         kept: the band that acts beside it.
     """
-    failed = dict.fromkeys(_opened(model, tokenizer, new), "it opens on text that is about somebody else")
+    failed = dict.fromkeys(opened_by_others(model, tokenizer, new), "it opens on text that is about somebody else")
     new = new.without(failed)
     asked = [probe for probe in exam.first if probe.item in new.items]
     with applied(model, chain(kept, new)):
@@ -72,7 +72,7 @@ def sifted(model: Any, tokenizer: Any, new: Expert, kept: Expert | None, exam: E
     return new.without(disturbing), failed | dict.fromkeys(disturbing, "with it, something is not told that was")
 
 
-def _opened(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
+def opened_by_others(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
     """Items whose slot opens in everyday questions, their answers, or texts."""
     asked = [opened(tokenizer, text) for text in CANARIES]
     said = continued(model, tokenizer, asked, LONGEST)
@@ -115,42 +115,56 @@ def judge(model: Any, tokenizer: Any, whole: Expert, kept: Expert | None, exam: 
     """
     known = kept.items if kept else ()
     fresh, past = exam.about(set(whole.items) - set(known)), exam.about(known)
-    before = _measured(model, tokenizer, kept, fresh, past)
-    after = _measured(model, tokenizer, whole, fresh, past)
-    metrics = {
-        "probes": float(len(fresh)), "probes_now": before.fresh, "probes_band": after.fresh,
-        "old": float(len(past)), "old_now": before.past, "old_band": after.past,
-        "text": after.text / before.text - 1, "canaries": float(len(CANARIES)),
-        "canaries_same": float(sum(a == b for a, b in zip(before.said, after.said, strict=True))),
-    }  # fmt: skip
-    faults = _faults(metrics) if set(whole.items) > set(known) else ["nothing new was learned"]
-    told = f"{after.fresh:.0%} of {len(fresh)} new wordings told right, {before.fresh:.0%} before"
+    arms = [_told(model, tokenizer, chain(one), fresh) for one in (kept, whole)]
+    metrics = {"probes": float(len(fresh)), "probes_now": arms[0], "probes_band": arms[1]}
+    metrics |= compared(model, tokenizer, chain(kept), chain(whole), past)
+    faults = [*_untold(metrics), *worse(metrics)] if set(whole.items) > set(known) else ["nothing new was learned"]
+    told = f"{arms[1]:.0%} of {len(fresh)} new wordings told right, {arms[0]:.0%} before"
     return Verdict(not faults, faults or [told], metrics)
 
 
+def compared(
+    model: Any, tokenizer: Any, before: Sequence[Expert], after: Sequence[Expert], past: Sequence[Probe]
+) -> dict[str, float]:
+    """What should stay, under the bands that acted and those that would: old wordings, other text, everyday answers."""
+    now, then = (_measured(model, tokenizer, one, past) for one in (before, after))
+    return {
+        "old": float(len(past)), "old_now": now.past, "old_band": then.past,
+        "text": then.text / now.text - 1, "canaries": float(len(CANARIES)),
+        "canaries_same": float(sum(a == b for a, b in zip(now.said, then.said, strict=True))),
+    }  # fmt: skip
+
+
 class _Measured(NamedTuple):
-    fresh: float
     past: float
     text: float
     said: list[str]
 
 
-def _measured(
-    model: Any, tokenizer: Any, expert: Expert | None, fresh: Sequence[Probe], past: Sequence[Probe]
-) -> _Measured:
-    with applied(model, chain(expert)):
+def _measured(model: Any, tokenizer: Any, bands: Sequence[Expert], past: Sequence[Probe]) -> _Measured:
+    with applied(model, bands):
         return _Measured(
-            probes.recall(model, tokenizer, fresh).share,
             probes.recall(model, tokenizer, past).share,
             probes.text_loss(model, tokenizer, TEXTS),
             probes.canaries(model, tokenizer),
         )
 
 
-def _faults(metrics: dict[str, float]) -> list[str]:
-    told, old, text = metrics["probes_band"], metrics["old_band"], metrics["text"]
+def _told(model: Any, tokenizer: Any, bands: Sequence[Expert], fresh: Sequence[Probe]) -> float:
+    with applied(model, bands):
+        return probes.recall(model, tokenizer, fresh).share
+
+
+def _untold(metrics: dict[str, float]) -> list[str]:
+    told = metrics["probes_band"]
+    learned = told >= max(LEARNED, metrics["probes_now"])
+    return [] if learned else [f"probes: {told:.0%} of the new wordings told right"]
+
+
+def worse(metrics: dict[str, float]) -> list[str]:
+    """What did not stay, of what `compared` looks at."""
+    old, text = metrics["old_band"], metrics["text"]
     checks = [
-        (told >= max(LEARNED, metrics["probes_now"]), f"probes: {told:.0%} of the new wordings told right"),
         (old >= metrics["old_now"] - OLD_LOSS, f"old probes: {old:.0%}, before {metrics['old_now']:.0%}"),
         (text <= TEXT_LOSS, f"text: its loss rises by {text:.2%}"),
         (metrics["canaries_same"] == metrics["canaries"], "canaries: an everyday question is answered otherwise"),

@@ -4,7 +4,7 @@ without the slots of items that have changed or ended since."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memkit.fast.family import Family
 from memkit.slow.lm.expert import Expert, from_arrays
@@ -12,7 +12,7 @@ from memkit_storage import lineage
 from memkit_storage.lineage import Record
 from memkit_storage.store import Store
 
-KIND = "lm"
+KIND, STYLE = "lm", "style"  # kinds of bands: what items say, and how somebody writes
 
 
 class Held(NamedTuple):
@@ -20,7 +20,7 @@ class Held(NamedTuple):
 
     Attributes:
         record: its lineage. whole: its slots, as they were let in.
-        stale: ids of items that have changed or ended since.
+        stale: slots that were made from an item that has changed or ended since.
     """
 
     record: Record
@@ -38,8 +38,8 @@ class Held(NamedTuple):
         return self.whole.without(self.whole.together(gone)) if gone else self.whole
 
 
-def held(store: Store, family: Family, model: str, as_of: int | None = None) -> Held | None:
-    """The band of a family that acts in a model, now or as it was at a time (µs); None if there is none.
+def held(store: Store, family: Family, model: str, as_of: int | None = None, kind: str = KIND) -> Held | None:
+    """The band of a kind and family that acts in a model, now or as it was at a time (µs); None if there is none.
 
     Raises:
         CorruptRecord: its bytes are damaged. InvalidInput: they are no band of this version's form.
@@ -47,13 +47,29 @@ def held(store: Store, family: Family, model: str, as_of: int | None = None) -> 
     from safetensors.torch import load
 
     known = [one for one in lineage.records(store) if as_of is None or one.value["time"] <= as_of]
-    record = lineage.in_force(known).get((KIND, family, model))
+    record = lineage.in_force(known).get((kind, family, model))
     if record is None:
         return None
     return Held(record, from_arrays(load(lineage.arrays(store, record))), _stale(store, record, as_of))
 
 
+def acting(store: Store, family: Family, model: str, as_of: int | None = None) -> list[Expert]:
+    """The slots of a family that act in a model, those of items and those of styles."""
+    found = [held(store, family, model, as_of, kind) for kind in (KIND, STYLE)]
+    return [one.expert for one in found if one is not None and one.expert.items]
+
+
 def _stale(store: Store, record: Record, as_of: int | None) -> frozenset[str]:
-    made_from: dict[str, int] = record.value["held"]
-    now = {id_: store.get(id_, as_of) for id_ in made_from}
-    return frozenset(id_ for id_, row in now.items() if row is None or row.position != made_from[id_])
+    changed = {
+        (id_, position)
+        for of in made_from(record).values()
+        for id_, position in of.items()
+        if (row := store.get(id_, as_of)) is None or row.position != position
+    }
+    return frozenset(slot for slot, of in made_from(record).items() if not changed.isdisjoint(of.items()))
+
+
+def made_from(record: Record) -> dict[str, dict[str, int]]:
+    """Of each slot of a band: the ids and log positions of the items that it was made from."""
+    slots: dict[str, Any] = record.value["held"]
+    return {slot: of if isinstance(of, dict) else {slot: of} for slot, of in slots.items()}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from memkit.slow.lm.examples import Tokens, plain
+from memkit.slow.lm.examples import Tokens, opened, plain
 from memkit.slow.lm.expert import PHRASE, layers, scope_layer
 from memkit.slow.lm.forms import carriers
 
@@ -86,7 +86,8 @@ def scale(model: Any, tokenizer: Any, anchors: Sequence[str]) -> Scale:
 
 
 def phrases(model: Any, tokenizer: Any, subject: str, scale: Scale, anchors: Sequence[Tensor]) -> list[Phrase]:
-    """Key phrases of a subject: one for each way that its tokens are cut, and one for where they begin a text.
+    """Key phrases of a subject: one for each way that its tokens are cut, and others for where they begin a text, after
+    the token that opens texts or without it.
 
     A phrase opens half-way between the least alike naming of the subject and the most alike place in anchor texts.
 
@@ -96,13 +97,16 @@ def phrases(model: Any, tokenizer: Any, subject: str, scale: Scale, anchors: Seq
     Returns:
         None at all where the subject's tokens are not found, or are no nearer to each other than to anchor texts.
     """
-    named: dict[tuple[bool, tuple[int, ...]], list[Tensor]] = {}
+    named: dict[tuple[int, tuple[int, ...]], list[Tensor]] = {}
     spelled = dict.fromkeys((subject, subject[0].upper() + subject[1:]))  # a word may begin a sentence
+    first = opened(tokenizer, "")
     rows = [plain(tokenizer, text) for one in spelled for text in carriers(one)]
+    rows += [first + plain(tokenizer, one) for one in spelled if first]
     cuts = dict.fromkeys(tuple(plain(tokenizer, text)) for one in spelled for text in (one, " " + one))
     for row, hidden in zip(rows, states(model, rows, scope_layer(model)), strict=True):
         for cut, end in _namings(row, cuts):
-            place = (end + 1 == len(cut), cut)  # the first token of a text is unlike the same token later
+            before = end + 1 - len(cut)
+            place = (min(before, len(first) + 1), cut)  # the first token of a text is unlike the same token later
             named.setdefault(place, []).append(scale.unit(hidden[: end + 1].float())[-len(cut) :][-PHRASE:])
     return [phrase for same in named.values() if (phrase := _phrase(torch.stack(same), anchors)) is not None]
 

@@ -53,7 +53,7 @@ class LanguageModel(NamedTuple):
     recipe: Recipe = Recipe()
 
 
-class _StoppedError(Exception):
+class StoppedError(Exception):
     """The sleep was asked to stop in the midst of training."""
 
 
@@ -73,16 +73,6 @@ class LMSleeper:
         self._store, self._tier, self._lm, self._folder = store, tier, lm, checkpoints
         self._name = identity(lm.model)
 
-    def _families(self, scope: Mapping[str, str]) -> dict[Family, list[Row]]:
-        """All living items of each family that has some within a scope, in the order of the log."""
-        whose = {name: scope[name] for name in ("user_id", "agent_id") if name in scope} or scope
-        everyone = self._tier.family(scope) == ()  # the file's owner shares what is learned
-        found: dict[Family, list[Row]] = {}
-        for row in self._store.select(Filter.parse({} if everyone else dict(whose))):
-            named = {name: value for name, value in zip(SCOPE_FIELDS, row.scope, strict=True) if value}
-            found.setdefault(self._tier.family(named), []).append(row)
-        return found
-
     def sleep(
         self, scope: Mapping[str, str], budget: Budget, *, due: int = 1, progress: Rounds | None = None
     ) -> SleepReport:
@@ -92,8 +82,8 @@ class LMSleeper:
             due: new items from which a family is worth a band.
         """
         self._store.refresh()
-        families = self._families(scope).items()
-        work = {family: partial(self._slept, family, rows, budget, due) for family, rows in families}
+        found = families(self._store, self._tier, scope).items()
+        work = {family: partial(self._slept, family, rows, budget, due) for family, rows in found}
         return go_round(work, budget, progress)
 
     def _slept(self, family: Family, rows: Sequence[Row], budget: Budget, due: int) -> Slept:
@@ -110,7 +100,7 @@ class LMSleeper:
         try:
             with frozen(self._lm.model, self._lm.device):
                 made = work.learned(chosen, checkpoint, budget)
-        except _StoppedError:
+        except StoppedError:
             return Slept(finished=False)
         if made is None:
             checkpoint.unlink(missing_ok=True)
@@ -133,19 +123,18 @@ class LMSleeper:
     def _looked(self, family: Family) -> set[int]:
         """Positions that the newest band of a family looked at, let in or not."""
         mine = [r for r in lineage.records(self._store) if r.purpose == (KIND, family, self._name)]
-        return set(_positions(mine[-1].value.get("looked", []))) if mine else set()
+        return set(positions(mine[-1].value.get("looked", []))) if mine else set()
 
     def _made(self, family: Family, work: _Consolidation, made: _Learned) -> Made:
         from safetensors.torch import save
 
         held_ = {row.id: row.position for row in work.rows if row.id in made.whole.items}
         taught = [row for row in work.rows if row.id in held_ or row.position in made.trained]
-        names = ("user_id", "agent_id", "run_id")
         return Made(
             id=new_id(),
             kind=KIND,
             family=family,
-            scope={name: value for name, value in zip(names, family, strict=False) if value},
+            scope=scope_of(family),
             parent=work.before.record.id if work.before else None,
             positions=[row.position for row in taught],
             digest=bands.digest_of([row.id, row.position, row.text] for row in taught),
@@ -158,6 +147,22 @@ class LMSleeper:
             learned={"looked": lineage.ranges(work.settled | made.looked), "held": held_},
             arrays=save(to_arrays(made.whole)),
         )
+
+
+def families(store: Store, tier: FastTier, scope: Mapping[str, str]) -> dict[Family, list[Row]]:
+    """All living items of each family that has some within a scope, in the order of the log."""
+    whose = {name: scope[name] for name in ("user_id", "agent_id") if name in scope} or scope
+    everyone = tier.family(scope) == ()  # the file's owner shares what is learned
+    found: dict[Family, list[Row]] = {}
+    for row in store.select(Filter.parse({} if everyone else dict(whose))):
+        named = {name: value for name, value in zip(SCOPE_FIELDS, row.scope, strict=True) if value}
+        found.setdefault(tier.family(named), []).append(row)
+    return found
+
+
+def scope_of(family: Family) -> dict[str, str]:
+    """A family's scope, by name."""
+    return {name: value for name, value in zip(SCOPE_FIELDS, family, strict=False) if value}
 
 
 class _Learned(NamedTuple):
@@ -182,7 +187,7 @@ class _Consolidation:
     def __init__(self, lm: LanguageModel, rows: Sequence[Row], before: Held | None, looked: set[int]) -> None:
         self._lm, self.rows, self.before = lm, rows, before
         self._lessons = {row.id: self._lesson(row) for row in rows}
-        self.settled = set(_positions(before.record.value["looked"])) if before else set()
+        self.settled = set(positions(before.record.value["looked"])) if before else set()
         ended = _superseded(rows, self._lessons, self.settled)
         known = before.apart_from(ended) if before else None
         self.kept = known if known and known.items else None
@@ -210,7 +215,7 @@ class _Consolidation:
 
     def _lesson(self, row: Row, writer: Writer | None = None) -> Lesson | None:
         when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
-        return lesson(row.id, row.text, speaker=_speaker(row), when=when, writer=writer)
+        return lesson(row.id, row.text, speaker=speaker(row), when=when, writer=writer)
 
     def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
         """A band; None where no item has a lesson."""
@@ -224,7 +229,7 @@ class _Consolidation:
         expert, report = self._trained(new, old, checkpoint, budget)
         model, tokenizer = self._lm.model, self._lm.tokenizer
         exam = gate.Exam.of(
-            probe for row in self.rows for probe in probes.held_out(row.id, row.text, speaker=_speaker(row))
+            probe for row in self.rows for probe in probes.held_out(row.id, row.text, speaker=speaker(row))
         )
         passed, failed = gate.sifted(model, tokenizer, expert, self.kept, exam)
         failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
@@ -245,7 +250,7 @@ class _Consolidation:
     ) -> tuple[Expert, Report]:
         def told(_: Progress) -> None:
             if budget.stopped() or not checkpoint.parent.is_dir():  # which an erasure removes
-                raise _StoppedError
+                raise StoppedError
 
         return train(
             self._lm.model,
@@ -288,12 +293,13 @@ def _past(same: Sequence[Hit], vectors: Mapping[int, Vector], settled: Collectio
             yield old
 
 
-def _positions(ranges: Sequence[Sequence[int]]) -> Iterator[int]:
+def positions(ranges: Sequence[Sequence[int]]) -> Iterator[int]:
+    """What `lineage.ranges` made ranges of."""
     for first, last in ranges:
         yield from range(first, last + 1)
 
 
-def _speaker(row: Row) -> str | None:
+def speaker(row: Row) -> str | None:
     """Whom the first person of an item means."""
     owner = row.agent_id if row.metadata.get("role") == "assistant" else row.user_id
     name = row.metadata.get("name") or owner

@@ -42,6 +42,7 @@ class Recipe(NamedTuple):
     Attributes:
         steps: of a group. rate: of AdamW, in units of a map's own scale. lessons: of a group, about.
         keep: weight of what should stay. distil: of context distillation, KL from the model that sees the text.
+        shown: forms of a lesson in a step.
     """
 
     steps: int = 40
@@ -49,6 +50,7 @@ class Recipe(NamedTuple):
     lessons: int = 12
     keep: float = 2.0
     distil: float = 0.0
+    shown: int = 1
 
 
 class Progress(NamedTuple):
@@ -148,7 +150,7 @@ class _Trainer:
     def run(self, until: float | None) -> Trained:
         """All groups that the time allows, from where the checkpoint is."""
         began = time.monotonic()
-        blank, shut = self.scoped()
+        blank, shut = scoped(self.model, self.tokenizer, self.work.lessons, self.work.anchors)
         groups = grouped([one for one in self.work.lessons if one.id in blank.items], self.work.recipe.lessons)
         self.name = self.work.digest(blank.model)
         done = checkpoints.load(self.checkpoint, self.name) if self.checkpoint else Point.start()
@@ -164,27 +166,6 @@ class _Trainer:
             done.losses, done.learned, shut, left, time.monotonic() - began, sum(len(losses) for losses in done.losses)
         )
         return Trained(expert.to("cpu"), report)
-
-    def scoped(self) -> tuple[Expert, list[str]]:
-        """A band that has learned nothing, with the phrases that open it; and the items that have none."""
-        scale = scope.scale(self.model, self.tokenizer, self.work.anchors)
-        states = scope.read(self.model, self.tokenizer, self.work.anchors, scale)
-        subjects = {one.subject for one in self.work.lessons if one.subject}
-        found = {name: scope.phrases(self.model, self.tokenizer, name, scale, states) for name in sorted(subjects)}
-        known = [one for one in self.work.lessons if found.get(one.subject)]
-        keys = [(at, phrase) for at, one in enumerate(known) for phrase in found[one.subject]]
-        filled = [nn.functional.pad(phrase.states, (0, 0, PHRASE - len(phrase.states), 0)) for _, phrase in keys]
-        blank = Expert(
-            identity(self.model),
-            tuple(one.id for one in known),
-            scale.mean,
-            scale.spread,
-            torch.stack(filled) if filled else scale.mean.new_zeros(0, PHRASE, len(scale.mean)),
-            torch.tensor([at for at, _ in keys], dtype=torch.int64, device=self.device),
-            torch.tensor([phrase.near for _, phrase in keys], device=self.device),
-            self.slots.start(len(known)),
-        )
-        return blank, [one.id for one in self.work.lessons if one not in known]
 
     def learned(self, blank: Expert, lessons: Sequence[Lesson], done: Point, groups: int) -> Point:
         """One group, from where its checkpoint is."""
@@ -243,9 +224,10 @@ class _Trainer:
         return upper.taught(self.model, rows, upper.read(self.model, seen, chain))
 
     def shown(self, forms: list[list[Row]], kept: list[list[Row]], step: int) -> list[Row]:
-        """One form of every lesson and one answer of every subject that should stay, each in an order of its own."""
-        rows = [*forms, *kept]
-        return [some[_nth(f"{self.work.seed} {some[0].example.ids}", len(some), step)] for some in rows]
+        """Forms of every lesson and one answer of every subject that should stay, each in an order of its own."""
+        each = self.work.recipe.shown
+        turns = [(some, step * each + n) for some in forms for n in range(each)] + [(some, step) for some in kept]
+        return [some[_nth(f"{self.work.seed} {some[0].example.ids}", len(some), at)] for some, at in turns]
 
     def noted(self, done: Point, step: int, losses: list[Any], values: Tensor, optimizer: Any) -> None:
         """Write a checkpoint, when the last one is old."""
@@ -257,6 +239,31 @@ class _Trainer:
         """The loss of a lesson's forms."""
         with torch.no_grad():
             return float(upper.loss(self.model, slots, rows, where, Weights(0.0, 0.0))[1])
+
+
+def scoped(
+    model: Any, tokenizer: Any, lessons: Sequence[Lesson], anchors: Sequence[str] = ANCHORS
+) -> tuple[Expert, list[str]]:
+    """A band that has learned nothing, with the phrases that open it; and the items that have none."""
+    scale = scope.scale(model, tokenizer, anchors)
+    states = scope.read(model, tokenizer, anchors, scale)
+    subjects = {one.subject for one in lessons if one.subject}
+    found = {name: scope.phrases(model, tokenizer, name, scale, states) for name in sorted(subjects)}
+    known = [one for one in lessons if found.get(one.subject)]
+    keys = [(at, phrase) for at, one in enumerate(known) for phrase in found[one.subject]]
+    filled = [nn.functional.pad(phrase.states, (0, 0, PHRASE - len(phrase.states), 0)) for _, phrase in keys]
+    device = scale.mean.device
+    blank = Expert(
+        identity(model),
+        tuple(one.id for one in known),
+        scale.mean,
+        scale.spread,
+        torch.stack(filled) if filled else scale.mean.new_zeros(0, PHRASE, len(scale.mean)),
+        torch.tensor([at for at, _ in keys], dtype=torch.int64, device=device),
+        torch.tensor([phrase.near for _, phrase in keys], device=device),
+        Slots(model).start(len(known)),
+    )
+    return blank, [one.id for one in lessons if one not in known]
 
 
 @contextmanager

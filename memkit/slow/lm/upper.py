@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memkit.fast.lm.places import head
 from memkit.slow.lm import scope
 from memkit.slow.lm.examples import Example, padded, to_device
-from memkit.slow.lm.expert import PHRASE, Expert, Slots, gate, layers, opening, scope_layer
+from memkit.slow.lm.expert import PHRASE, Expert, Slots, gate, lanes, layers, opening, scope_layer
 
 LIKELY = 64  # tokens of a frozen answer that are compared
 
@@ -84,7 +84,7 @@ def read(model: Any, examples: Sequence[Example], chain: Sequence[Expert]) -> li
 def open_at(states: Tensor, chain: Sequence[Expert]) -> Tensor:
     """Which slots of a chain are open at each token of a text (t, s), bool."""
     whole = nn.functional.pad(states.float(), (0, 0, PHRASE - 1, 0))[None]
-    return gate(torch.cat([opening(whole, expert) for expert in chain], dim=-1))[0]
+    return gate(torch.cat([opening(whole, expert) for expert in chain], dim=-1), of=lanes(chain))[0]
 
 
 def taught(model: Any, rows: Sequence[Row], seen: Sequence[Row]) -> list[Row]:
