@@ -175,10 +175,6 @@ def _is_due(name: str, rows: Sequence[Row], before: Held | None, last: Record | 
     return lost or fresh > style.AGAIN * (len(rows) - fresh)
 
 
-def _noise(is_real: bool) -> str:
-    return "" if is_real else ", which may be noise"
-
-
 def _old_probes(rows: Sequence[Row], facts: Held | None) -> list[probes.Probe]:
     """Wordings of what the model has been taught, to see whether it still tells it."""
     known = set(facts.expert.items) if facts else set()
