@@ -261,6 +261,37 @@ def test_a_sleep_that_is_stopped_or_has_no_time_makes_no_band(memory, model, wor
     assert not memory.bands() and sleep(memory, model, words).finished
 
 
+def test_what_is_erased_while_it_is_learned_does_not_come_in(memory, open_memory, model, words, monkeypatch):
+    monkeypatch.setattr(style, "RECIPE", QUICK._replace(steps=24))
+    chat(memory, 41)
+    other, asked = open_memory(), []
+
+    def stopped():
+        asked.append(1)
+        if len(asked) == 3:
+            other.erase({"id": "Ana-3"})
+        return False
+
+    report = sleep(memory, model, words, budget=Budget(stopped=stopped))
+    assert not report.bands and not report.finished and not memory.bands()
+    assert sleep(memory, model, words).finished
+    assert "Ana-3" not in learned(memory, model)["Ana"]
+
+
+def test_speakers_that_the_time_does_not_reach_are_left_to_the_next_sleep(memory, model, words, monkeypatch):
+    chat(memory, 40)
+    chat(memory, 40, name="Ben")
+
+    def hurried(model, tokenizer, lessons, **given):
+        done = train(model, tokenizer, lessons[:1], **given)
+        return done._replace(report=done.report._replace(left=[one.id for one in lessons[1:]]))
+
+    monkeypatch.setattr("memkit.slow.lm.style_sleep.train", hurried)
+    report = sleep(memory, model, words)
+    assert not report.finished and set(learned(memory, model)) == {"Ana"}
+    assert sleep(memory, model, words).finished and set(learned(memory, model)) == {"Ana", "Ben"}
+
+
 # the gate
 
 

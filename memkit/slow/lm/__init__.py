@@ -1,1 +1,1 @@
-"""The slow band inside a language model: facts of the log in slots beside its weights, opened by their subject."""
+"""The slow bands inside a language model: what the log says, and how people write, in slots beside its weights."""

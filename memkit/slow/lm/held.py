@@ -1,5 +1,5 @@
-"""What a file's band holds for a language model, as far as it still holds: the newest band of a family that was let in,
-without the slots of items that have changed or ended since."""
+"""What a file's bands hold for a language model, as far as they still hold: the newest band of a kind and family that
+was let in, without the slots of items that have changed or ended since."""
 
 from __future__ import annotations
 
