@@ -65,8 +65,9 @@ class Weights:
     def shown(self, signals: Floats, *, explain: bool) -> dict[str, float]:
         """A hit's signals by name; to explain, also what each is weighted by."""
         named = dict(zip(NAMES, signals.tolist(), strict=True))
-        weights = {f"{name}_weight": value for name, value in zip(NAMES, self.values.tolist(), strict=True)}
-        return named | weights if explain else named
+        if explain:
+            named |= {f"{name}_weight": value for name, value in zip(NAMES, self.values.tolist(), strict=True)}
+        return named
 
 
 def prior() -> Weights:

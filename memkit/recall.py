@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -93,7 +93,7 @@ def candidates(index: Index, asked: Asked, limit: int) -> Pool:
     rows, positions, signals = _measured(index, query, found, best, around)
     signals[:, _NEEDS] = [bonus.get(position, 0.0) for position in positions.tolist()]
     near = {position for one in around.values() for position in _close(one)}
-    keep = np.isin(positions, [*best, *near])
+    keep = _among(positions.tolist(), near.union(best))
     positions, signals = positions[keep], signals[keep]
     totals = lift(asked.weights.totals(signals), signals[:, _NEEDS] * asked.memory)
     known = frozenset(term for term, df in found.frequencies.items() if df)
@@ -114,9 +114,14 @@ def _measured(
         background(found.sample),
         length=found.length,
         items=found.items,
-        matched=np.isin(positions, best),
+        matched=_among(positions, set(best)),
     )
     return {position: known[position].row for position in positions}, np.array(positions, np.int64), signals
+
+
+def _among(positions: Sequence[int], chosen: Collection[int]) -> npt.NDArray[np.bool_]:
+    """Which positions are in a set; `np.isin` takes four times as long for a hundred."""
+    return np.array([position in chosen for position in positions], np.bool_)
 
 
 @lru_cache(maxsize=4)

@@ -6,6 +6,7 @@ with the greatest (time, position) is the present. A version is alive until the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -179,7 +180,7 @@ class Catalog:
         """How surprising the versions at these log positions were when they were written; None: not known."""
         indices = self.by_position(positions)
         values = zip(self.column("position")[indices].tolist(), self.column("surprise")[indices].tolist(), strict=True)
-        return {position: None if np.isnan(value) else round(value, 4) for position, value in values}
+        return {position: None if math.isnan(value) else round(value, 4) for position, value in values}
 
     def history(self, id_: str) -> list[int]:
         """Indices of all events of an id, oldest first."""

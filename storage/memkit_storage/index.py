@@ -178,7 +178,8 @@ class Index:
             matches = [Match(position, words, cosine) for position, (cosine, words) in scored.items()]
             beside = [position for position, _ in tail.dense(other, count, allowed)] if other is not None else []
             sealed, dead, stats = self._sealed, frozenset(self._dead), _restricted(self._stats, terms)
-            latest = int(self._store.catalog.column("occurred")[self._store.catalog.alive(self._as_of)].max(initial=0))
+            alive = self._store.catalog.alive(self._as_of)
+            latest = int(self._store.catalog.column("occurred").max(where=alive, initial=0))
         if sealed is not None:
             found, nearest = sealed.search(vector, terms, k, where, dead, stats, other)
             matches += [Match(position, words, cosine) for position, (cosine, words) in found.items()]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -150,10 +149,10 @@ def bm25_scores(terms: Iterable[str], documents: Iterable[Sequence[str]], stats:
     scores = []
     for tokens in documents:
         norm = K1 * (1 - B + B * len(tokens) / stats.avgdl)
-        score, said = 0.0, Counter(tokens)
+        score, said = 0.0, weights.keys() & tokens
         for term, idf in weights.items():
-            tf = said[term]
-            if tf:
+            if term in said:
+                tf = tokens.count(term)
                 score += idf * (tf * (K1 + 1) / (tf + norm))
         scores.append(score)
     return scores

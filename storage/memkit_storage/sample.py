@@ -41,7 +41,7 @@ class Sample:
 
 def sample_key(store: Store, as_of: int | None = None) -> Key:
     """What a sample taken now would depend on."""
-    versions = len(_versions(store, as_of))
+    versions = int(np.count_nonzero(_versions(store, as_of)))
     return milestone(versions), store.log.header.generation, int(store.config.get("epoch", 0))
 
 
@@ -49,18 +49,18 @@ def take_sample(store: Store, as_of: int | None = None) -> Sample:
     """Under the store's lock: up to BLOCK * BLOCKS versions, in blocks spread evenly over the log."""
     key = sample_key(store, as_of)
     chosen = _spread(key[0])
-    rows = list(store.rows(_versions(store, as_of)[chosen].tolist()))
+    rows = list(store.rows(np.flatnonzero(_versions(store, as_of))[chosen].tolist()))
     if not rows:
         return Sample(key, np.zeros((0, int(store.config.get("dim", 0))), np.float32), np.zeros((0, 2), np.int64))
     pairs = [(i, i + 1) for i, (one, other) in enumerate(pairwise(rows)) if _adjacent(one, other)]
     return Sample(key, unit(np.stack([row.vector for row in rows])), np.array(pairs, np.int64).reshape(-1, 2))
 
 
-def _versions(store: Store, as_of: int | None) -> npt.NDArray[np.int64]:
-    versions = store.catalog.column("kind") == 0
+def _versions(store: Store, as_of: int | None) -> npt.NDArray[np.bool_]:
+    versions: npt.NDArray[np.bool_] = store.catalog.column("kind") == 0
     if as_of is not None:
         versions &= store.catalog.column("time") <= as_of
-    return np.flatnonzero(versions)
+    return versions
 
 
 def milestone(versions: int) -> int:
