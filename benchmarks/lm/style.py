@@ -11,10 +11,12 @@ messages, each after "Name:" alone:
 - *another as them*: what the other speaker says from then on, under this speaker's name. What a style gains there is the
   kind of text that chats are; what it gains more of *later* is the person.
 - *another*: the same under the other speaker's own name, who has a style of their own.
+- *beside facts*: *later* where three made-up facts about the speaker have slots as well, without the style and with it;
+  *facts*: how many of nine wordings of them, which were not taught, are told right then.
 - *everyday*: of the gate's everyday questions, how many are answered as before, to the letter. *text*: how the loss on
   unrelated text differs, relatively. *s*: seconds of the clock, of the sleep, in which two styles are learned.
 
-Without `--facts` the sleep leaves facts alone, which the messages are full of.
+The sleep leaves facts alone, which the messages are full of.
 """
 
 from __future__ import annotations
@@ -32,13 +34,19 @@ from benchmarks.models import MODELS, load
 from benchmarks.recall.datasets import Conversation
 from benchmarks.recall.datasets import load as conversations
 from memkit import Memory
+from memkit.fast.lm.places import identity
+from memkit.slow.bands import Band
 from memkit.slow.lm import probes
 from memkit.slow.lm.anchors import TEXTS
-from memkit.slow.lm.forms import Form
+from memkit.slow.lm.expert import Expert, applied
+from memkit.slow.lm.forms import Form, lesson
+from memkit.slow.lm.held import acting
+from memkit.slow.lm.train import train
 
 TAUGHT, LATER = 128, 48
 NEVER = 1 << 30  # new facts that a sleep waits for
 USER = "ana"
+FACTS = ("{}'s parrot is called Biscuit.", "{} works as a glassblower.", "{} was born in Tralee.")
 
 
 class Told(NamedTuple):
@@ -78,46 +86,78 @@ def parts(conversation: Conversation) -> Parts:
     return Parts(name, other, [turn.message() for turn in turns[:cut]], later, others)
 
 
+def loss(model: Any, tokenizer: Any, name: str, texts: Sequence[str]) -> float:
+    """Of messages under a name, nats a token."""
+    return float(probes.losses(model, tokenizer, [Form("", f"{name}:", text) for text in texts]).mean())
+
+
 def told(model: Any, tokenizer: Any, cut: Parts) -> Told:
     """Measure."""
-
-    def loss(name: str, texts: Sequence[str]) -> float:
-        return float(probes.losses(model, tokenizer, [Form("", f"{name}:", text) for text in texts]).mean())
-
     return Told(
-        loss(cut.name, cut.later),
-        loss(cut.name, cut.others),
-        loss(cut.other, cut.others),
+        loss(model, tokenizer, cut.name, cut.later),
+        loss(model, tokenizer, cut.name, cut.others),
+        loss(model, tokenizer, cut.other, cut.others),
         probes.canaries(model, tokenizer),
         probes.text_loss(model, tokenizer, TEXTS),
     )
 
 
-def measure(
-    model: Any, tokenizer: Any, cut: Parts, device: str | None, due: int = 1
-) -> tuple[Told, Told, float, list[str]]:
-    """Before and after a sleep; its seconds, and what its bands say of themselves."""
+class Measured(NamedTuple):
+    """Of a conversation: before and after a sleep, its seconds, its bands, and what `beside` gives."""
+
+    before: Told
+    after: Told
+    seconds: float
+    bands: list[Band]
+    facts: list[tuple[float, float]]
+
+
+def measure(model: Any, tokenizer: Any, cut: Parts, device: str | None) -> Measured:
+    """Learn, and ask."""
     before = told(model, tokenizer, cut)
     with tempfile.TemporaryDirectory() as folder, Memory(Path(folder) / "a.mem", cache_dir=folder) as memory:
         memory.add(cut.before, user_id=USER)
         began = time.perf_counter()
-        made = memory.consolidate(model, tokenizer, device=device, style=True, due=due).bands
+        bands = memory.consolidate(model, tokenizer, device=device, style=True, due=NEVER).bands
         seconds = time.perf_counter() - began
         with memory.attach(model, tokenizer, user_id=USER, listen=False):
             after = told(model, tokenizer, cut)
-    said = [
-        f"{band.kind}, {'let in' if band.promoted else 'turned away'}, {band.metrics['seconds']:.0f} s: {'; '.join(band.reasons[:4])}"
-        for band in made
-    ]
-    return before, after, seconds, said
+        own = acting(memory._store, memory._fast.family({"user_id": USER}), identity(model))
+    return Measured(before, after, seconds, bands, beside(model, tokenizer, cut, own, device))
 
 
-def line(cut: Parts, before: Told, after: Told, seconds: float) -> str:
+def beside(
+    model: Any, tokenizer: Any, cut: Parts, own: Sequence[Expert], device: str | None
+) -> list[tuple[float, float]]:
+    """Loss of later messages, and share of the facts told, where facts about the speaker act alone and with the style."""
+    texts = [fact.format(cut.name) for fact in FACTS]
+    made = [one for at, text in enumerate(texts) if (one := lesson(str(at), text)) is not None]
+    asked = [probe for at, text in enumerate(texts) for probe in probes.held_out(str(at), text)]
+    facts, found = train(model, tokenizer, made, device=device).expert, []
+    for chain in ([facts], [facts, *own]):
+        with applied(model, chain):
+            share = probes.recall(model, tokenizer, asked).share
+            found.append((loss(model, tokenizer, cut.name, cut.later), share))
+    return found
+
+
+HEAD = "| speaker | later | another as them | another | beside facts | facts | everyday | text | s |"
+
+
+def line(cut: Parts, found: Measured) -> str:
     """A row of the table."""
-    pairs = zip(before[:3], after[:3], strict=True)
+    before, after, facts = found.before, found.after, found.facts
+    pairs = [*zip(before[:3], after[:3], strict=True), (facts[0][0], facts[1][0])]
     same = sum(a == b for a, b in zip(before.everyday, after.everyday, strict=True))
-    losses = " | ".join(f"{a:.2f} to {b:.2f}" for a, b in pairs)
-    return f"| {cut.name} | {losses} | {same} of {len(before.everyday)} | {after.text / before.text - 1:+.2%} | {seconds:.0f} |"
+    cells = (
+        cut.name,
+        *(f"{a:.2f} to {b:.2f}" for a, b in pairs),
+        f"{facts[0][1]:.0%} to {facts[1][1]:.0%}",
+        f"{same} of {len(before.everyday)}",
+        f"{after.text / before.text - 1:+.2%}",
+        f"{found.seconds:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -126,19 +166,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", choices=sorted(MODELS), default="smollm2")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--device", help="where to train")
-    parser.add_argument("--facts", action="store_true", help="learn the facts of the messages, too")
     options = parser.parse_args(arguments)
     model, tokenizer = load(options.model, torch.bfloat16)
-    print(
-        "| speaker | later | another as them | another | everyday | text | s |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    print(f"{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}")
     notes = []
-    for path in options.data:
-        for conversation in conversations(path):
-            cut = parts(conversation)
-            before, after, seconds, said = measure(model, tokenizer, cut, options.device, 1 if options.facts else NEVER)
-            print(line(cut, before, after, seconds), flush=True)
-            notes += [f"{cut.name}: {one}" for one in said]
+    for conversation in (one for path in options.data for one in conversations(path)):
+        cut = parts(conversation)
+        found = measure(model, tokenizer, cut, options.device)
+        print(line(cut, found), flush=True)
+        notes += [f"{cut.name}: {'; '.join(band.reasons)}" for band in found.bands]
     print("\n" + "\n".join(notes))
 
 
