@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import tables
 from memkit import Memory
 from memkit.slow.bands import Band
 from memkit.slow.rounds import SleepReport
@@ -299,7 +300,7 @@ def line(row: Row) -> str:
         f"{row.before / 1e6:.1f}, {row.after / 1e6:.1f}",
         f"{row.seconds:.1f}",
     )
-    return f"| {' | '.join(cells)} |"
+    return tables.row(cells)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -310,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write every figure there too")
     asked = parser.parse_args(arguments)
     rows: list[Row] = []
-    print(f"{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}")
+    print(tables.ruled(HEAD))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.mem"
         with Memory(path, embedder=embed, cache_dir=Path(folder) / "cache", durability="os") as memory:

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import tables
 from benchmarks.continual.asking import Host, answers, asked, text_loss
 from benchmarks.continual.facts import CONTROLS, FIRST, LAST, PEOPLE, Fact
 from benchmarks.lm.facts import lines
@@ -254,7 +255,7 @@ def line(row: Row) -> str:
         f"{row.before / 1e6:.1f}, {row.after / 1e6:.1f}",
         f"{row.seconds:.0f}",
     )
-    return f"| {' | '.join(cells)} |"
+    return tables.row(cells)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -270,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     model, tokenizer = load(options.model, device=options.device)
     rows: list[Row] = []
-    print(f"{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}")
+    print(tables.ruled(HEAD))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.mem"
         with Memory(path, embedder=embed, cache_dir=Path(folder) / "cache", durability="os") as memory:

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks import tables
 from benchmarks.models import MODELS, load
 from benchmarks.recall.datasets import Conversation
 from benchmarks.recall.datasets import load as conversations
@@ -157,7 +158,7 @@ def line(cut: Parts, found: Measured) -> str:
         f"{after.text / before.text - 1:+.2%}",
         f"{found.seconds:.0f}",
     )
-    return f"| {' | '.join(cells)} |"
+    return tables.row(cells)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -168,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", help="where to train")
     options = parser.parse_args(arguments)
     model, tokenizer = load(options.model, torch.bfloat16)
-    print(f"{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}")
+    print(tables.ruled(HEAD))
     notes = []
     for conversation in (one for path in options.data for one in conversations(path)):
         cut = parts(conversation)

@@ -4,7 +4,7 @@ The work of a chunk goes from buffers to buffers of one shape. On a GPU it is re
 replayed for every chunk: small chunks then do not wait for Python to launch their kernels, a thousand and more of them.
 A model that others have put hooks into is not recorded: nobody knows what they look at.
 
-axes: u users · t tokens · l layers · r rank · o dims that a map writes
+axes: u users · t tokens
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Stretch:
         self._position = torch.zeros_like(window.position, device=state.weights.device)
         self._inputs = self._position[:, None].repeat(1, tokens)
         self._targets, self._surprise = self._inputs.clone(), self._inputs.float()
-        self._step = recorded(self._chunk) if record else self._chunk
+        self._step = recorded(self._chunk, state.weights.device) if record else self._chunk
 
     def begin(self, window: Window, state: LMState) -> None:
         """Go on from a window and a state of the same shapes, which stay as they are."""
@@ -121,18 +121,19 @@ def _slid(longer: Tensor, size: int) -> Tensor:
     return torch.cat([longer[:, :, :SINKS], longer[:, :, last:]], dim=2).detach()
 
 
-def recorded(work: Callable[[], None]) -> Callable[[], None]:
-    """A recording of work from buffers to buffers on the present GPU, which its `replay` does again; else the work.
+def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """A recording of work from buffers to buffers on a GPU, which its `replay` does again; else the work.
 
     Other threads may use the GPU meanwhile. Nothing is recorded under autocast, which keeps casts.
     """
     if torch.is_autocast_enabled("cuda"):
         return work
-    graph = torch.cuda.CUDAGraph()
     try:
-        _warm(work)
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
+        with torch.cuda.device(device):
+            graph = torch.cuda.CUDAGraph()
+            _warm(work)
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                work()
     except RuntimeError:  # some part of it looks at a value
         return work
     return graph.replay
@@ -155,9 +156,6 @@ def recordable(model: nn.Module) -> bool:
 
 def hooked(model: nn.Module) -> bool:
     """Whether a model has hooks in it besides those of this package."""
-    return any(
-        not getattr(hook, "__module__", "").startswith(__package__)
-        for module in model.modules()
-        for hooks in (module._forward_pre_hooks, module._forward_hooks)
-        for hook in hooks.values()
-    )
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    hooks = (hook for module in model.modules() for kind in kinds for hook in getattr(module, kind).values())
+    return any(not getattr(hook, "__module__", "").startswith(__package__) for hook in hooks)

@@ -2,9 +2,8 @@
 
 An item passes if the model tells it in a wording that it was not taught, if its slot stays shut on text that is about
 nobody in particular, and if nothing is told otherwise for it that was told before; what does not is left out of the
-band, with the reason. The band passes on other wordings:
-most of the new items are told, those told before are told still, other text costs no more, and everyday questions are
-answered as before.
+band, with the reason. The band passes on other wordings: most of the new items are told, those told before are told
+still, other text costs no more, and everyday questions are answered as before.
 """
 
 from __future__ import annotations
@@ -76,11 +75,8 @@ def opened_by_others(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
     """Items whose slot opens in everyday questions, their answers, or texts."""
     asked = [opened(tokenizer, text) for text in CANARIES]
     said = continued(model, tokenizer, asked, LONGEST)
-    return _opening(
-        model,
-        expert,
-        [*(a + b for a, b in zip(asked, said, strict=True)), *(plain(tokenizer, text) for text in TEXTS)],
-    )
+    rows = [*(a + b for a, b in zip(asked, said, strict=True)), *(plain(tokenizer, text) for text in TEXTS)]
+    return _opening(model, expert, rows)
 
 
 def _disturbing(model: Any, tokenizer: Any, new: Expert, kept: Expert, exam: Exam) -> list[str]:

@@ -193,14 +193,9 @@ class _Consolidation:
         self.kept = known if known and known.items else None
         lost = set(before.whole.items) - set(known.items) if before and known else set()
         self.settled |= {row.position for row in rows if row.id in ended}
-        told = self._told()
-        self.fresh = [
-            row
-            for row in rows
-            if row.id not in ended
-            and (row.position not in self.settled or row.id in lost)
-            and not ((one := self._lessons[row.id]) and tells(one) <= told)
-        ]
+        self._told = self._told_by(self.kept)
+        left = [row for row in rows if row.id not in ended and (row.position not in self.settled or row.id in lost)]
+        self.fresh = [row for row in left if not self._is_told(self._lessons[row.id])]
         self.idle = all(row.position in looked for row in self.fresh) and not (lost and looked <= self.settled)
 
     @property
@@ -208,10 +203,14 @@ class _Consolidation:
         """How many of the new items have one, by rules; those of a writer are not asked for yet."""
         return len(self.fresh) if self._lm.writer else sum(self._lessons[row.id] is not None for row in self.fresh)
 
-    def _told(self) -> set[tuple[str, str]]:
-        """What the slots that stay tell already: who says it again adds nothing, as long as these are there."""
-        items = self.kept.items if self.kept else ()
+    def _told_by(self, kept: Expert | None) -> set[tuple[str, str]]:
+        """Questions and answers that slots tell."""
+        items = kept.items if kept else ()
         return {pair for id_ in items if (one := self._lessons.get(id_)) for pair in tells(one)}
+
+    def _is_told(self, one: Lesson | None) -> bool:
+        """Whether the slots that stay tell it: who says it again adds nothing, as long as they are there."""
+        return one is not None and tells(one) <= self._told
 
     def _lesson(self, row: Row, writer: Writer | None = None) -> Lesson | None:
         when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
@@ -220,7 +219,7 @@ class _Consolidation:
     def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
         """A band; None where no item has a lesson."""
         made = {row.position: self._lesson(row, self._lm.writer) for row in chosen.rows}
-        new = _distinct([one for one in made.values() if one is not None], self._told())
+        new = _distinct([one for one in made.values() if one is not None], self._told)
         if not new:
             return None
         subjects = {one.subject for one in new}
