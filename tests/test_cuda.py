@@ -16,7 +16,7 @@ from memkit.fast.hope.cms import Schedule
 from memkit.fast.hope.m3 import M3
 from memkit.fast.hope.titans import SelfModifyingTitans, titans_chunked, titans_naive
 from memkit.slow.lm import probes
-from memkit.slow.lm.expert import applied
+from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import Recipe, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

@@ -11,7 +11,7 @@ from memkit.fast.lm import reader
 from memkit.fast.lm.reader import FastWeights, Reader
 from memkit.fast.lm.stretch import WORTH, Stretch, hooked, recordable
 from memkit.fast.lm.weights import Rule
-from memkit.slow.lm.expert import Slots
+from memkit.slow.lm.slots import Slots
 
 CHUNK, WINDOW, PIECE, RULE = 16, 48, 48, Rule()
 LONG = (WORTH + 12) * CHUNK + 5  # tokens

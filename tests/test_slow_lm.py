@@ -18,8 +18,9 @@ from memkit.errors import InvalidInput, ModelMismatch
 from memkit.slow.lm import probes
 from memkit.slow.lm.asking import answers, writer
 from memkit.slow.lm.examples import plain
-from memkit.slow.lm.expert import Slots, applied, from_arrays, gate, opening, to_arrays
+from memkit.slow.lm.expert import from_arrays, to_arrays
 from memkit.slow.lm.forms import in_sight, lesson
+from memkit.slow.lm.slots import Slots, applied, gate, opening
 from memkit.slow.lm.train import Recipe, grouped, train
 
 QUICK = Recipe(steps=24, rate=0.05, keep=0.5)

@@ -8,8 +8,8 @@ import torch
 from memkit.slow.lm import probes
 from memkit.slow.lm.asking import answers
 from memkit.slow.lm.examples import opened
-from memkit.slow.lm.expert import applied
 from memkit.slow.lm.forms import holds, lesson
+from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import train
 
 FACTS = [

@@ -26,8 +26,9 @@ from torch import Tensor
 from benchmarks.continual.asking import Host, anchors, answers, asked, completion_tokens, precision, question_tokens
 from benchmarks.continual.facts import Fact
 from memkit.slow.lm.examples import Example, encoded, padded, plain
-from memkit.slow.lm.expert import Expert, applied, to_arrays
+from memkit.slow.lm.expert import Expert, to_arrays
 from memkit.slow.lm.forms import Lesson, lesson
+from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import Recipe, train
 from memkit.slow.lm.upper import head_of
 

@@ -28,8 +28,9 @@ from benchmarks.continual.asking import Host
 from benchmarks.continual.facts import Fact
 from benchmarks.models import load
 from memkit.slow.lm import probes
-from memkit.slow.lm.expert import Expert, applied
+from memkit.slow.lm.expert import Expert
 from memkit.slow.lm.forms import Lesson, holds
+from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import train
 
 NEIGHBOURS = ("How old is {}?", "What colour does {} like best?", "Please write a short poem about {}.")

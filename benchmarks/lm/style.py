@@ -39,9 +39,10 @@ from memkit.fast.lm.places import identity
 from memkit.slow.bands import Band
 from memkit.slow.lm import probes
 from memkit.slow.lm.anchors import TEXTS
-from memkit.slow.lm.expert import Expert, applied
+from memkit.slow.lm.expert import Expert
 from memkit.slow.lm.forms import Form, lesson
 from memkit.slow.lm.held import acting
+from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import train
 
 TAUGHT, LATER = 128, 48

@@ -24,8 +24,8 @@ from memkit.fast.lm.places import identity
 from memkit.fast.lm.reader import CACHE_NAMES, FastWeights, Reader, Surprise, Tokens, common
 from memkit.fast.lm.weights import LMState, Rule
 from memkit.ingest import drafts
-from memkit.slow.lm.expert import Slots
 from memkit.slow.lm.held import acting
+from memkit.slow.lm.slots import Slots
 from memkit_storage.errors import InvalidInput
 from memkit_storage.format import FrameType
 from memkit_storage.store import Store

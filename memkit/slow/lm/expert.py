@@ -2,10 +2,11 @@
 
 A map y = W x at the end of an upper layer's MLP becomes
 
-    y = W x + s sum over open slots of A_i f(x),    f(x) = [K x ; |x| / sqrt(dims)]
+    y = W x + s sum over open slots of A_i f_i(x),    f_i(x) = [K_i x ; |x| / sqrt(dims)]
 
-K: fixed orthonormal directions, the same for everyone, as of the fast tier. A_i: what slot i has learned, zero at the
-start. s: root mean square of the singular values of W.
+K_i: one of a few sets of fixed orthonormal directions, which are the same for everyone, as of the fast tier; slots that
+are open together read different ones, or they would be one slot. A_i: what slot i has learned, zero at the start. s:
+root mean square of the singular values of W.
 
 A slot is shut until its subject is read: until the states of the last few tokens at an early layer, centred and scaled
 by mean and spread on anchor texts, are each as near to those of a key phrase of the slot as they are where its subject
@@ -14,11 +15,10 @@ and how they write are lanes of their own, open side by side. While every slot i
 was. Slots that are never open together are learned apart, and one can be taken out without a trace in the others.
 Related: GRACE [G] (keys with a radius), WISE [W] (a side memory with a router), MEMOIR [M] (a sparse mask an edit).
 
-covers: dense decoders of Hugging Face; batches with padding on the left; decoding with a cache that keeps its rows.
-does not cover: beam search, which reorders the rows of a cache.
+This is the band as a value; `memkit.slow.lm.slots` lets bands act.
 
-axes: b rows · t tokens · s slots · k key phrases · m tokens of a phrase · l layers · r directions, the norm among
-them · o dims written · d hidden dims
+axes: s slots · k key phrases · m tokens of a phrase · l layers · r directions, the norm among them · o dims written ·
+d hidden dims
 
 [G] T. Hartvigsen et al., Aging with GRACE (arXiv 2211.11031).
 [W] P. Wang et al., WISE (arXiv 2405.14768).
@@ -28,22 +28,16 @@ them · o dims written · d hidden dims
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from memkit.fast.lm import weights
-from memkit.fast.lm.places import Place, identity, places
-from memkit.fast.lm.reader import CACHE_NAMES
-from memkit_storage.errors import InvalidInput, ModelMismatch
+from memkit_storage.errors import InvalidInput
 
-RANK = 4
-SEED = 20_512_24695  # of K: slots mean nothing under others
-SCOPE = 0.15  # of the layers, below the one whose states open slots
+SETS = 8  # of directions K
 PHRASE = 8  # tokens of a key phrase, at most; of a longer subject the last ones
 FP16_MAX = 65504.0
 FACTS, STYLE = "facts", "style"  # lanes
@@ -57,7 +51,7 @@ class Expert(NamedTuple):
         mean, spread: (d,) of the states that keys are compared with, on anchor texts.
         keys: (k, m, d) unit length, zero before the first token. owner: (k,) the slot of each.
         near: (k,) cosine that every token of a phrase must reach.
-        values: A (s, l, r, o), float32.
+        values: A (s, l, r, o), float32. directions: (s,) which set of directions each slot reads.
         lane: slots of one silence each other, and those of others act beside them.
     """
 
@@ -69,6 +63,7 @@ class Expert(NamedTuple):
     owner: Tensor
     near: Tensor
     values: Tensor
+    directions: Tensor
     lane: str = FACTS
 
     def to(self, device: str | torch.device) -> Expert:
@@ -80,6 +75,7 @@ class Expert(NamedTuple):
             owner=self.owner.to(device),
             near=self.near.to(device),
             values=self.values.to(device),
+            directions=self.directions.to(device),
         )
 
     def without(self, ids: Collection[str]) -> Expert:
@@ -94,6 +90,7 @@ class Expert(NamedTuple):
             owner=place[self.owner][stays],
             near=self.near[stays],
             values=self.values[kept],
+            directions=self.directions[kept],
         )
 
     def beside(self, other: Expert) -> Expert:
@@ -105,6 +102,7 @@ class Expert(NamedTuple):
             owner=owner,
             near=torch.cat([self.near, other.near]),
             values=torch.cat([self.values, other.values]),
+            directions=torch.cat([self.directions, other.directions]),
         )
 
     def together(self, ids: Collection[str]) -> set[str]:
@@ -132,6 +130,7 @@ def to_arrays(expert: Expert) -> dict[str, Tensor]:
         "owner": expert.owner.int().cpu().contiguous(),
         "near": expert.near.float().cpu().contiguous(),
         "values": value.half().cpu().contiguous(),
+        "directions": expert.directions.int().cpu().contiguous(),
     }
 
 
@@ -147,8 +146,9 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         floats = [found[name].float() for name in ("mean", "spread", "keys", "near", "values")]
         mean, spread, keys, near, values = floats
         owner, items = found["owner"].long(), tuple(map(str, about["items"]))
+        read = found["directions"].long() if "directions" in found else torch.zeros(len(items), dtype=torch.int64)
         lane = str(about.get("lane", FACTS))
-        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values, lane)
+        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values, read, lane)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"not a language model's band: {error}; train it again from the log") from error
     slots, width = len(items), mean.shape
@@ -158,202 +158,9 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         and spread.shape == width
         and near.shape == owner.shape
         and values.ndim == 4
-        and len(values) == slots
+        and len(values) == len(read) == slots
     )
-    owned = bool(((owner >= 0) & (owner < slots)).all())
+    owned = bool(((owner >= 0) & (owner < slots)).all() and ((read >= 0) & (read < SETS)).all())
     if not (shaped and owned and all(f.isfinite().all() for f in floats)):
         raise InvalidInput(f"a band of {slots} items whose arrays do not fit; train it again from the log")
     return expert
-
-
-def opening(hidden: Tensor, expert: Expert) -> Tensor:
-    """Which slots each token opens: hidden (b, t, d), m - 1 tokens more than are asked for, gives (b, t - m + 1, s)."""
-    keys, size = expert.keys.to(hidden.device), hidden.shape[1] - expert.keys.shape[1] + 1
-    blank = (keys.norm(dim=-1) < 0.5).float() * 2.0  # before a phrase begins anything may stand
-    alike = torch.einsum("btd,kmd->btkm", unit(hidden, expert), keys) + blank
-    worst = torch.stack([alike[:, at : at + size, :, at] for at in range(keys.shape[1])]).amin(0)
-    owned = torch.zeros(len(keys), len(expert.items), device=hidden.device)
-    owned[torch.arange(len(keys)), expert.owner.to(hidden.device)] = 1.0
-    found: Tensor = (worst > expert.near.to(hidden.device)).float() @ owned > 0
-    return found
-
-
-def unit(hidden: Tensor, expert: Expert) -> Tensor:
-    """States centred, scaled, and of unit length, (..., d)."""
-    centred = (hidden.float() - expert.mean.to(hidden.device)) / expert.spread.to(hidden.device)
-    return torch.nn.functional.normalize(centred, dim=-1)
-
-
-def lanes(chain: Sequence[Expert]) -> list[str]:
-    """The lane of each slot of a chain."""
-    return [expert.lane for expert in chain for _ in expert.items]
-
-
-def gate(opens: Tensor, before: Tensor | None = None, of: Sequence[str] = ()) -> Tensor:
-    """Which slots are open at each token (b, t, s): in each lane those opened last, `before` (b, s) until then.
-
-    Args:
-        of: the lane of each slot; none: they share one.
-    """
-    if len(set(of)) > 1:
-        held = torch.empty_like(opens)
-        for lane in set(of):
-            at = [slot for slot, own in enumerate(of) if own == lane]
-            held[..., at] = gate(opens[..., at], None if before is None else before[:, at])
-        return held
-    start = torch.zeros_like(opens[:, :1]) if before is None else before[:, None]
-    steps = torch.arange(1, opens.shape[1] + 1, device=opens.device)
-    last = torch.where(opens.any(-1), steps, 0).cummax(1).values
-    return torch.cat([start, opens], dim=1).gather(1, last[..., None].expand(-1, -1, opens.shape[2]))
-
-
-def layers(model: nn.Module) -> list[nn.Module]:
-    """A decoder's layers: its longest list of modules."""
-    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len, default=[])
-
-
-def scope_layer(model: nn.Module) -> int:
-    """The layer whose output opens slots."""
-    return int(SCOPE * len(layers(model)))
-
-
-class Seen(NamedTuple):
-    """Where a pass ends: which slots are open (b, s), and the last states of the scope layer (b, m - 1, d)."""
-
-    open: Tensor
-    tail: Tensor
-
-
-class Slots:
-    """Hooks in one model that add what open slots say; one chain of bands a row, or one for all rows.
-
-    Args:
-        model: a dense decoder of Hugging Face, not compiled.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.places = model, places(model)
-        with torch.inference_mode(False):  # what gradients pass through must not be made in it
-            self._keys = [self._made(place, SEED + at) for at, place in enumerate(self.places)]
-        self.rank = self._keys[0].shape[1] + 1
-        self.values: Tensor | None = None  # (s, l, r, o)
-        self.open: Tensor | None = None  # (b, t, s), of the tokens of this pass, and of the slots open in it
-        self._which: Tensor | None = None  # those slots; None: all
-        self.fixed: Tensor | None = None  # the same, where the caller knows it; keys are not asked then
-        self._bands: list[Expert] = []
-        self._hooks: list[Any] = []
-        self._mask: Tensor | None = None
-        self._before: Seen | None = None
-        self._after: Seen | None = None
-
-    def _made(self, place: Place, seed: int) -> Tensor:
-        weight = place.module.weight
-        assert isinstance(weight, Tensor)
-        return weights.keys(place.keys, min(RANK, place.keys, place.values), seed).to(weight)
-
-    def start(self, slots: int) -> Tensor:
-        """A of slots that have learned nothing, on the model's device."""
-        return torch.zeros(slots, len(self.places), self.rank, self.places[0].values, device=self._keys[0].device)
-
-    def use(self, *chains: Sequence[Expert]) -> Self:
-        """Let these bands act: one chain for every row, or one chain a row of the batches to come; none for none.
-
-        Raises:
-            ModelMismatch: a band was trained in another model. InvalidInput: its arrays are of another shape.
-        """
-        bands = list({id(expert): expert for chain in chains for expert in chain}.values())
-        name, shape = identity(self.model) if bands else "", tuple(self.start(0).shape[1:])
-        for expert in bands:
-            if expert.model != name:
-                raise ModelMismatch(f"a band of {expert.model} for {name}: consolidate again with this model")
-            if tuple(expert.values.shape[1:]) != shape:
-                raise InvalidInput(f"slots of shape {tuple(expert.values.shape[1:])}, not {shape}; consolidate again")
-        device = self._keys[0].device
-        self._bands = [expert.to(device) for expert in bands]
-        parts = [expert.values for expert in self._bands if expert.items]
-        self.values = torch.cat(parts) if parts else None
-        allowed = [[any(e is one for one in chain) for e in bands for _ in e.items] for chain in chains]
-        self._allowed = torch.tensor(allowed, dtype=torch.bool, device=device)
-        return self
-
-    def install(self) -> Self:
-        """Put the hooks in."""
-        self._hooks = [
-            self.model.register_forward_pre_hook(self._begin, with_kwargs=True),
-            self.model.register_forward_hook(self._end),
-            layers(self.model)[scope_layer(self.model)].register_forward_hook(lambda _, x, y: self._look(y)),
-            *(
-                place.module.register_forward_hook(lambda _, x, y, at=at: self.added(at, x[0], y))
-                for at, place in enumerate(self.places)
-            ),
-        ]
-        return self
-
-    def remove(self) -> None:
-        """Take them out again; the model is as it was."""
-        while self._hooks:
-            self._hooks.pop().remove()
-
-    def __enter__(self) -> Self:
-        return self.install()
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
-
-    # one forward pass
-
-    def _begin(self, _: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        cache = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
-        self._before = getattr(cache, "memkit_open", None) if cache is not None and cache.get_seq_length() else None
-        mask = given.get("attention_mask")
-        self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-        self.open, self._after, self._which = self.fixed, None, None
-
-    def _look(self, output: Any) -> None:
-        """Compare the states of the scope layer with the keys, and settle what is open at each token."""
-        if self.values is None or self.fixed is not None:
-            return
-        hidden = output[0] if isinstance(output, tuple) else output
-        rows, tokens, dims = hidden.shape
-        if self._before is None or len(self._before.open) != rows or self._before.open.shape[1] != len(self.values):
-            shut = torch.zeros(rows, len(self.values), dtype=torch.bool, device=hidden.device)
-            self._before = Seen(shut, hidden.new_zeros(rows, PHRASE - 1, dims))
-        whole = torch.cat([self._before.tail, hidden.detach()], dim=1)
-        opens = torch.cat([opening(whole[:, PHRASE - e.keys.shape[1] :], e) for e in self._bands if e.items], dim=-1)
-        opens &= self._allowed_rows(rows)
-        if self._mask is not None:
-            opens &= self._mask[:, -tokens:, None].bool()
-        held = gate(opens, self._before.open, lanes(self._bands))
-        self._after = Seen(held[:, -1], whole[:, 1 - PHRASE :])
-        self._which = held.flatten(0, 1).any(0).nonzero()[:, 0]
-        self.open = held[..., self._which] if len(self._which) else None
-
-    def _allowed_rows(self, rows: int) -> Tensor:
-        if rows % len(self._allowed):
-            raise InvalidInput(f"a batch of {rows} rows for {len(self._allowed)} chains of bands; pass rows for each")
-        return self._allowed.repeat_interleave(rows // len(self._allowed), dim=0)[:, None]
-
-    def _end(self, _: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        cache = next((getattr(output, name) for name in CACHE_NAMES if getattr(output, name, None) is not None), None)
-        if cache is not None and self._after is not None:
-            cache.memkit_open = self._after  # what decoding goes on from stays with the cache that it goes on from
-        self.open = None
-
-    def added(self, at: int, x: Tensor, y: Tensor) -> Tensor:
-        """What a map gives, with what open slots say."""
-        if self.open is None or self.values is None:
-            return y
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
-        seen = torch.cat([x @ self._keys[at].to(x), norm], dim=-1)  # b t r
-        mixed = (self.open.to(x)[..., None] * seen[:, :, None]).flatten(2)  # b t (s r)
-        values = self.values[:, at] if self._which is None else self.values[self._which, at]
-        said = mixed @ values.to(x).flatten(0, 1)
-        return y + (self.places[at].scale * said).to(y.dtype)
-
-
-@contextmanager
-def applied(model: Any, *chains: Sequence[Expert]) -> Iterator[Slots]:
-    """A model with bands in it: `with applied(model, chain): model.generate(...)`; afterwards it is as it was."""
-    with Slots(model).use(*chains) as slots:
-        yield slots

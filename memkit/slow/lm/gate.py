@@ -18,8 +18,9 @@ from memkit.slow.lm import probes, scope
 from memkit.slow.lm.anchors import TEXTS
 from memkit.slow.lm.asking import continued
 from memkit.slow.lm.examples import Tokens, opened, plain
-from memkit.slow.lm.expert import PHRASE, Expert, applied, opening, scope_layer
+from memkit.slow.lm.expert import PHRASE, Expert
 from memkit.slow.lm.probes import CANARIES, LONGEST, Probe
+from memkit.slow.lm.slots import applied, opening, scope_layer
 
 ASKED = 48  # wordings, of new items and of old ones
 OLD_LOSS = 0.02  # share of old wordings that may be lost

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from memkit.slow.lm.examples import Tokens, opened, plain
-from memkit.slow.lm.expert import PHRASE, layers, scope_layer
+from memkit.slow.lm.expert import PHRASE
 from memkit.slow.lm.forms import carriers
+from memkit.slow.lm.slots import layers, scope_layer
 
 BATCH = 16  # texts at once
 

@@ -17,8 +17,9 @@ import torch
 
 from memkit.items import is_trusted
 from memkit.slow.lm import probes
-from memkit.slow.lm.expert import STYLE, Expert, applied
+from memkit.slow.lm.expert import STYLE, Expert
 from memkit.slow.lm.forms import Form, Lesson
+from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import Recipe, scoped
 from memkit.slow.replay import replay
 from memkit_storage.rows import Row

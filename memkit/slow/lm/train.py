@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +29,13 @@ from memkit.slow.lm.anchors import ANCHORS
 from memkit.slow.lm.asking import continued
 from memkit.slow.lm.checkpoints import Point
 from memkit.slow.lm.examples import Example, encoded, opened
-from memkit.slow.lm.expert import PHRASE, Expert, Slots
+from memkit.slow.lm.expert import PHRASE, SETS, Expert
 from memkit.slow.lm.forms import Lesson, in_sight, unrelated
+from memkit.slow.lm.slots import Slots
 from memkit.slow.lm.upper import Row, Weights, Where
 
 KEPT_TOKENS = 6  # of each answer that should stay as it was
+SHARED = 0.5  # power of how many slots are open together, by which their steps are shorter
 TOLD = 8  # steps between two words of progress: each waits for the device
 
 
@@ -150,7 +153,7 @@ class _Trainer:
     def run(self, until: float | None) -> Trained:
         """All groups that the time allows, from where the checkpoint is."""
         began = time.monotonic()
-        blank, shut = scoped(self.model, self.tokenizer, self.work.lessons, self.work.anchors)
+        blank, shut = scoped(self.model, self.tokenizer, self.work.lessons, self.work.anchors, self.work.replay)
         groups = grouped([one for one in self.work.lessons if one.id in blank.items], self.work.recipe.lessons)
         self.name = self.work.digest(blank.model)
         done = checkpoints.load(self.checkpoint, self.name) if self.checkpoint else Point.start()
@@ -176,6 +179,7 @@ class _Trainer:
             blank.without({*blank.items} - {*names}),
         ]
         forms, kept = self.prepared(lessons, chain)
+        share = _shares(lessons).to(self.device)
         values = nn.Parameter(self.slots.start(len(lessons)))
         optimizer = torch.optim.AdamW([values], lr=recipe.rate, weight_decay=0.0, fused=self.device.type == "cuda")
         first = checkpoints.resume(done, values, optimizer)
@@ -183,7 +187,7 @@ class _Trainer:
         with Slots(self.model).use(chain) as slots, upper.head_of(self.model) as where:
             before = torch.cat([one.values for one in chain[:-1]]) if chain[:-1] else values[:0].detach()
             for step in range(first, recipe.steps):
-                slots.values = torch.cat([before, values])
+                slots.values = torch.cat([before, values * share])
                 optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, 1.5 * (1 - step / recipe.steps))
                 loss, told = upper.loss(self.model, slots, self.shown(forms, kept, step), where, weights)
                 optimizer.zero_grad(set_to_none=True)
@@ -193,9 +197,9 @@ class _Trainer:
                 self.noted(done, step + 1, losses, values, optimizer)
                 if self.progress and (step + 1) % TOLD == 0:
                     self.progress(Progress(done.group, groups, step + 1, recipe.steps, float(told)))
-            slots.values = torch.cat([before, values.detach()])
+            slots.values = torch.cat([before, values.detach() * share])
             ends = {name: self.end(slots, rows, where) for name, rows in zip(names, forms, strict=False)}
-        done = done.after(_numbers(losses), dict(zip(names, values.detach(), strict=True)), ends)
+        done = done.after(_numbers(losses), dict(zip(names, values.detach() * share, strict=True)), ends)
         if self.checkpoint:
             checkpoints.save(self.checkpoint, self.name, done)
         return done
@@ -242,9 +246,17 @@ class _Trainer:
 
 
 def scoped(
-    model: Any, tokenizer: Any, lessons: Sequence[Lesson], anchors: Sequence[str] = ANCHORS
+    model: Any,
+    tokenizer: Any,
+    lessons: Sequence[Lesson],
+    anchors: Sequence[str] = ANCHORS,
+    beside: Sequence[Lesson] = (),
 ) -> tuple[Expert, list[str]]:
-    """A band that has learned nothing, with the phrases that open it; and the items that have none."""
+    """A band that has learned nothing, with the phrases that open it; and the items that have none.
+
+    Args:
+        beside: lessons that slots beside it have learned.
+    """
     scale = scope.scale(model, tokenizer, anchors)
     states = scope.read(model, tokenizer, anchors, scale)
     subjects = {one.subject for one in lessons if one.subject}
@@ -262,8 +274,26 @@ def scoped(
         torch.tensor([at for at, _ in keys], dtype=torch.int64, device=device),
         torch.tensor([phrase.near for _, phrase in keys], device=device),
         Slots(model).start(len(known)),
+        _directions(known, beside).to(device),
     )
     return blank, [one.id for one in lessons if one not in known]
+
+
+def _directions(lessons: Sequence[Lesson], beside: Sequence[Lesson]) -> Tensor:
+    """Which set of directions each lesson's slot reads: another one for each of a subject, while there are others."""
+    counts = Counter(one.subject for one in beside)
+    found = []
+    for one in lessons:
+        found.append(counts[one.subject] % SETS)
+        counts[one.subject] += 1
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _shares(lessons: Sequence[Lesson]) -> Tensor:
+    """How long the steps of each slot are, (s, 1, 1, 1): the more of one subject there are the shorter, because all of
+    them go down one slope at once."""
+    counts = Counter(one.subject for one in lessons)
+    return torch.tensor([counts[one.subject] ** -SHARED for one in lessons])[:, None, None, None]
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from memkit.fast.lm.places import head
 from memkit.slow.lm import scope
 from memkit.slow.lm.examples import Example, padded, to_device
-from memkit.slow.lm.expert import PHRASE, Expert, Slots, gate, lanes, layers, opening, scope_layer
+from memkit.slow.lm.expert import PHRASE, Expert
+from memkit.slow.lm.slots import Slots, gate, lanes, layers, opening, scope_layer
 
 LIKELY = 64  # tokens of a frozen answer that are compared
 
