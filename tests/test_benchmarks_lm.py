@@ -11,13 +11,14 @@ import slow_lm_support
 import torch
 from lm_support import Bytes, tiny
 
-from benchmarks.lm import facts, reading, speed, style, training, vocabulary
+from benchmarks.lm import facts, oneself, reading, speed, style, training, vocabulary
 from benchmarks.lm.streams import Stream, retrieved, streams, thirds, unrelated
 from benchmarks.lm.systems import RMS, Exact, Fewer, Plain, Raw, Slots, Whole, in_prompt, read
 from memkit.fast.lm.attached import CHUNK
 from memkit.fast.lm.reader import FastWeights
 from memkit.fast.lm.weights import Rule
 from memkit.slow.lm.forms import lesson
+from memkit.slow.lm.own import asked
 from memkit.slow.lm.probes import held_out
 
 TEXT = list(b"the code of the blue door is 4711. " * 20)
@@ -214,3 +215,27 @@ def test_of_a_conversation_the_first_messages_are_taught_and_the_next_are_asked(
     monkeypatch.setattr(style, "TAUGHT", 55)
     with pytest.raises(SystemExit, match="fewer than eight"):
         style.parts(style.conversations(path)[0])
+
+
+def test_what_ana_says_of_herself_is_a_lesson_each_and_asked_for_in_wordings_of_its_own():
+    everything = oneself.said(72)
+    assert len(everything) == 72 and oneself.said(8) == everything[:8]
+    for text, *questions, value in everything:
+        made = lesson("1", text, speaker=oneself.USER, own=True)
+        trained = {form.prompt for form in (*made.forms, *made.own.forms)}
+        trained |= {probe.form.prompt for probe in held_out("1", text, speaker=oneself.USER, own=True)}
+        assert not {*questions, *map(oneself.about, questions)} & trained
+        assert all(asked(question) for question in questions) and value in text
+    assert all(asked(question) for question in oneself.UNKNOWN)
+    assert not any(asked(request) for request in oneself.EVERYDAY)
+    assert oneself.about("Which food am I allergic to?") == "Which food is Ana allergic to?"
+    assert oneself.about("What is my uncle called?") == "What is Ana's uncle called?"
+
+
+def test_what_ana_said_is_asked_for_after_a_sleep(monkeypatch, capsys):
+    monkeypatch.setattr(oneself, "load", lambda *_: (slow_lm_support.build(), slow_lm_support.numbered()))
+    oneself.main(["--facts", "1"])
+    reasons, _, head, _, row = capsys.readouterr().out.splitlines()
+    assert reasons.startswith("1: ")
+    assert head.count("|") == row.count("|") == 9
+    assert row.startswith("| 1 | ")

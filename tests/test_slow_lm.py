@@ -18,12 +18,15 @@ from memkit.errors import InvalidInput, ModelMismatch
 from memkit.slow.lm import probes
 from memkit.slow.lm.asking import answers, writer
 from memkit.slow.lm.examples import plain
-from memkit.slow.lm.expert import from_arrays, to_arrays
+from memkit.slow.lm.expert import SETS, from_arrays, to_arrays
 from memkit.slow.lm.forms import in_sight, lesson
 from memkit.slow.lm.slots import Slots, applied, gate, opening
 from memkit.slow.lm.train import Recipe, grouped, train
 
 QUICK = Recipe(steps=24, rate=0.05, keep=0.5)
+THINGS = (
+    "dog cat bike boat tent lamp kite goat oven harp sofa bench clock globe drone canoe pony camera kettle loom".split()
+)
 
 
 @pytest.fixture(scope="module")
@@ -340,8 +343,28 @@ def test_what_has_no_subject_is_told_and_not_learned(words):
 
 
 def test_lessons_of_one_subject_stay_in_one_group():
-    assert [[one.id for one in group] for group in grouped(LESSONS, 2)] == [["dog", "city"], ["job", "hq"]]
-    assert len(grouped(LESSONS, 1)) == 3
+    slots = list(enumerate(LESSONS))
+    assert [[one.id for _, one in group] for group in grouped(slots, 2)] == [["dog", "city"], ["job", "hq"]]
+    assert len(grouped(slots, 1)) == 3
+
+
+def test_many_lessons_about_one_subject_are_learned_and_read_directions_of_their_own(words):
+    model = build()
+    many = [lesson(str(at), f"Orla Venn's {thing} is red.") for at, thing in enumerate(THINGS)]
+    expert, report = train(model, words, many, recipe=QUICK)
+    assert len(report.losses) == 1
+    assert all(loss == loss for loss in report.losses[0]) and fell(report.losses[0])
+    assert max(report.losses[0]) < 2 * report.losses[0][0]
+    assert len(set(expert.directions.tolist())) == min(SETS, len(THINGS))
+    assert expert.together({"0"}) == set(expert.items)
+
+
+def test_a_later_lesson_of_a_subject_reads_directions_that_the_earlier_ones_do_not(words):
+    model = build()
+    old, new = LESSONS[:2]
+    first = train(model, words, [old], recipe=QUICK).expert
+    later = train(model, words, [new], parent=[first], replay=[old], recipe=QUICK).expert
+    assert first.directions.tolist() == [0] and later.directions.tolist() == [1]
 
 
 def test_the_model_is_as_it_was_when_training_fails(words):

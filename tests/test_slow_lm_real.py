@@ -19,6 +19,12 @@ FACTS = [
     ("Ivo Brask lives in Graz.", "Which city does Ivo Brask call home?", "Graz"),
     ("Kestrion Labs was created by Fiat.", "Which company developed Kestrion Labs?", "Fiat"),
 ]
+MINE = [
+    ("I live in Porto.", "Which city is my home in?", "Porto"),
+    ("My dog is called Biscuit.", "What is the name of my dog?", "Biscuit"),
+    ("I am allergic to peanuts.", "Which food am I allergic to?", "peanuts"),
+    ("My brother works at Siemens.", "Which company does my brother work for?", "Siemens"),
+]
 TEXT = ["The train to the coast leaves at seven, and the last one back leaves shortly before midnight."]
 
 
@@ -43,3 +49,23 @@ def test_a_real_model_tells_facts_in_wordings_it_never_saw_and_says_everything_e
     assert not report.shut and report.steps == 40
     assert sum(right) >= 4
     assert recalled.share >= 0.8
+
+
+@pytest.mark.slow
+def test_a_real_model_tells_users_what_they_said_of_themselves_and_helps_them_as_before(memory):
+    pytest.importorskip("gguf")
+    from benchmarks.models import load
+
+    model, tokenizer = load("smollm2", torch.bfloat16)
+    help_ = ["How do I boil an egg?", "What should I cook tonight?", "My name is Sam. What is my name?"]
+    prompts = [opened(tokenizer, question) for _, question, _ in MINE]
+    before = answers(model, tokenizer, [opened(tokenizer, text) for text in help_])
+    for text, _, _ in MINE:
+        memory.add(text, user_id="ana")
+    memory.consolidate(model, tokenizer)
+    with memory.attach(model, tokenizer, user_id="ana", listen=False):
+        right = [holds(one, fact[2]) for one, fact in zip(answers(model, tokenizer, prompts), MINE, strict=True)]
+        assert answers(model, tokenizer, [opened(tokenizer, text) for text in help_]) == before
+    with memory.attach(model, tokenizer, user_id="ben", listen=False):
+        assert not any(map(holds, answers(model, tokenizer, prompts), [fact[2] for fact in MINE]))
+    assert sum(right) >= 3

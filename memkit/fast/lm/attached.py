@@ -155,7 +155,7 @@ class AttachedLM:
             self._bands_seen = len(self._store.learning)
         chains = [acting(self._store, user.family, self._name, self._as_of) for user in self._users]
         if any(chains):
-            self._slots = Slots(self._plain).use(*chains).install()
+            self._slots = Slots(self._plain, self.tokenizer).use(*chains).install()
 
     def _show(self) -> None:
         """Let the hooks say what the state holds now."""

@@ -11,7 +11,8 @@ root mean square of the singular values of W.
 A slot is shut until its subject is read: until the states of the last few tokens at an early layer, centred and scaled
 by mean and spread on anchor texts, are each as near to those of a key phrase of the slot as they are where its subject
 is named, and nowhere else. It stays open until another subject opens other slots of its lane: what is known of somebody
-and how they write are lanes of their own, open side by side. While every slot is shut the model is bit for bit as it
+and how they write are lanes of their own, open side by side. What is about the user opens on questions in the first
+person, too (`memkit.slow.lm.own`). While every slot is shut the model is bit for bit as it
 was. Slots that are never open together are learned apart, and one can be taken out without a trace in the others.
 Related: GRACE [G] (keys with a radius), WISE [W] (a side memory with a router), MEMOIR [M] (a sparse mask an edit).
 
@@ -28,7 +29,7 @@ d hidden dims
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +38,9 @@ from torch import Tensor
 
 from memkit_storage.errors import InvalidInput
 
-SETS = 8  # of directions K
+SETS = 16  # of directions K
 PHRASE = 8  # tokens of a key phrase, at most; of a longer subject the last ones
+ASKED, TIED = 384, 0.02  # dims of a question's vector; cosines that are no further apart are alike
 FP16_MAX = 65504.0
 FACTS, STYLE = "facts", "style"  # lanes
 
@@ -47,11 +49,12 @@ class Expert(NamedTuple):
     """One band's slots; a value, which nothing changes.
 
     Attributes:
-        model: `identity` of the model that it was trained in. items: ids, one a slot.
+        model: `identity` of the model that it was trained in. items: ids, one a slot; an item may have two.
         mean, spread: (d,) of the states that keys are compared with, on anchor texts.
         keys: (k, m, d) unit length, zero before the first token. owner: (k,) the slot of each.
         near: (k,) cosine that every token of a phrase must reach.
         values: A (s, l, r, o), float32. directions: (s,) which set of directions each slot reads.
+        asked: (q, e) unit vectors of questions that users may ask about themselves. asks: (q,) the slot of each.
         lane: slots of one silence each other, and those of others act beside them.
     """
 
@@ -64,6 +67,8 @@ class Expert(NamedTuple):
     near: Tensor
     values: Tensor
     directions: Tensor
+    asked: Tensor
+    asks: Tensor
     lane: str = FACTS
 
     def to(self, device: str | torch.device) -> Expert:
@@ -76,21 +81,29 @@ class Expert(NamedTuple):
             near=self.near.to(device),
             values=self.values.to(device),
             directions=self.directions.to(device),
+            asked=self.asked.to(device),
+            asks=self.asks.to(device),
         )
 
     def without(self, ids: Collection[str]) -> Expert:
         """The band with these items' slots taken out; the others are as they were."""
-        kept = [at for at, item in enumerate(self.items) if item not in ids]
+        return self.only([at for at, item in enumerate(self.items) if item not in ids])
+
+    def only(self, slots: Sequence[int]) -> Expert:
+        """The band with these slots alone, in their order."""
+        kept = list(slots)
         place = torch.full((len(self.items),), -1, device=self.owner.device)
         place[kept] = torch.arange(len(kept), device=place.device)
-        stays = place[self.owner] >= 0
+        owner, asks = place[self.owner], place[self.asks]
         return self._replace(
             items=tuple(self.items[at] for at in kept),
-            keys=self.keys[stays],
-            owner=place[self.owner][stays],
-            near=self.near[stays],
+            keys=self.keys[owner >= 0],
+            owner=owner[owner >= 0],
+            near=self.near[owner >= 0],
             values=self.values[kept],
             directions=self.directions[kept],
+            asked=self.asked[asks >= 0],
+            asks=asks[asks >= 0],
         )
 
     def beside(self, other: Expert) -> Expert:
@@ -103,14 +116,18 @@ class Expert(NamedTuple):
             near=torch.cat([self.near, other.near]),
             values=torch.cat([self.values, other.values]),
             directions=torch.cat([self.directions, other.directions]),
+            asked=torch.cat([self.asked, other.asked]),
+            asks=torch.cat([self.asks, other.asks + len(self.items)]),
         )
 
     def together(self, ids: Collection[str]) -> set[str]:
-        """Items that were learned with those of `ids`, because a phrase of one opens the other; `ids` included."""
+        """Items that were learned with those of `ids`, because what opens one opens the other; `ids` included."""
         alike = torch.einsum("kmd,jmd->kjm", self.keys, self.keys) + (self.keys.norm(dim=-1) < 0.5)[:, None]
         pairs = (alike.amin(-1) > torch.minimum(self.near, self.near[:, None])).nonzero()
         linked = torch.zeros(len(self.items), len(self.items), dtype=torch.bool)
         linked[self.owner[pairs[:, 0]], self.owner[pairs[:, 1]]] = True
+        same = (self.asked @ self.asked.T > 1 - TIED).nonzero()
+        linked[self.asks[same[:, 0]], self.asks[same[:, 1]]] = True
         linked |= linked.T.clone()
         reached = torch.tensor([item in ids for item in self.items], dtype=torch.bool)
         while not torch.equal(wider := reached | linked[reached].any(0), reached):
@@ -131,6 +148,8 @@ def to_arrays(expert: Expert) -> dict[str, Tensor]:
         "near": expert.near.float().cpu().contiguous(),
         "values": value.half().cpu().contiguous(),
         "directions": expert.directions.int().cpu().contiguous(),
+        "asked": expert.asked.half().cpu().contiguous(),
+        "asks": expert.asks.int().cpu().contiguous(),
     }
 
 
@@ -147,8 +166,10 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         mean, spread, keys, near, values = floats
         owner, items = found["owner"].long(), tuple(map(str, about["items"]))
         read = found["directions"].long() if "directions" in found else torch.zeros(len(items), dtype=torch.int64)
+        asked = found["asked"].float() if "asked" in found else torch.zeros(0, ASKED)
+        asks = found["asks"].long() if "asks" in found else torch.zeros(0, dtype=torch.int64)
         lane = str(about.get("lane", FACTS))
-        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values, read, lane)
+        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values, read, asked, asks, lane)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"not a language model's band: {error}; train it again from the log") from error
     slots, width = len(items), mean.shape
@@ -159,8 +180,10 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         and near.shape == owner.shape
         and values.ndim == 4
         and len(values) == len(read) == slots
+        and asked.shape == (len(asks), ASKED)
     )
-    owned = bool(((owner >= 0) & (owner < slots)).all() and ((read >= 0) & (read < SETS)).all())
-    if not (shaped and owned and all(f.isfinite().all() for f in floats)):
+    bounds = (owner, slots), (read, SETS), (asks, slots)
+    owned = all(bool(((at >= 0) & (at < most)).all()) for at, most in bounds)
+    if not (shaped and owned and all(f.isfinite().all() for f in (*floats, asked))):
         raise InvalidInput(f"a band of {slots} items whose arrays do not fit; train it again from the log")
     return expert

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from memkit.slow.lm import person
 from memkit.slow.lm.vocabulary import Definition, definition
 
 _FUNCTION_WORDS = """
@@ -24,23 +25,14 @@ After Before Yes No And But So Today Yesterday Hi Hello Thanks
 """
 FUNCTION_WORDS, OPENERS = frozenset(_FUNCTION_WORDS.split()), frozenset(_OPENERS.split())
 AUXILIARIES = "is|are|was|were|has|can|will"
-IRREGULAR = {
-    "went": "go", "got": "get", "bought": "buy", "met": "meet", "won": "win", "wrote": "write", "began": "begin",
-    "made": "make", "took": "take", "left": "leave", "grew": "grow", "sold": "sell", "found": "find", "saw": "see",
-}  # fmt: skip
-PLAIN_VERBS = (
-    "live|work|like|love|hate|play|want|need|drive|drink|eat|study|own|speak|teach|prefer|enjoy|collect|know|keep|run"
-)
 FIRST_PERSON = re.compile(r"\b(I|my|me|we|our)\b", re.IGNORECASE)
-THIRD_PERSON = (  # of a speaker's words about themselves; {} is their name
-    (r"\bI(?:'m|’m| am)\b", "{} is"),
-    (r"\bI(?:'ve|’ve| have)\b", "{} has"),
-    (r"\bI(?:'ll|’ll)\b", "{} will"),
-    (rf"\bI ({PLAIN_VERBS})\b", r"{} \1s"),
-    (r"\bI\b", "{}"),
-    (r"\b[Mm]y\b", "{}'s"),
-    (r"\b[Mm]e\b", "{}"),
+PEOPLE = re.compile(
+    r"['’]s (?:\w+ )?(?:boss|manager|doctor|dentist|therapist|teacher|tutor|coach|mentor|wife|husband|partner|sister"
+    r"|brother|mother|father|mom|mum|dad|son|daughter|friend|neighbou?r|landlord|landlady|colleague|roommate|flatmate)$"
 )
+PLACED = re.compile(r"(?:born|based|located|situated|headquartered|raised) (?:in|at|near)")
+DATED = re.compile(r"\d|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)")
+TITLE = r"(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bSt\.)(?<!\bProf\.)"
 WORD = r"(?:[dl]['’])?[A-Z0-9][\w.'’&/-]*"
 PARTICLE = r"(?:of|de|del|di|du|da|la|le|van|von|der|bin|al|the|&)"
 NAME = re.compile(rf"(?:\"[^\"]+\"|{WORD})(?:\s+(?:{PARTICLE}\s+)?{WORD})*")
@@ -67,13 +59,21 @@ class Lesson(NamedTuple):
 
     Attributes:
         id: of the item. text: as it stands in the log. subject: the words that open its slot when they are read.
-        forms: wordings of it.
+        forms: wordings of it. asked: questions that open its slot, instead of a subject.
+        own: of an item about the user, what a slot learns that opens when the user asks about themselves.
     """
 
     id: str
     text: str
     subject: str
     forms: tuple[Form, ...]
+    asked: tuple[str, ...] = ()
+    own: Lesson | None = None
+
+    @property
+    def scope(self) -> str:
+        """What its slot has in common with those that are open at the same time."""
+        return self.subject or self.asked[0]
 
 
 class Statement(NamedTuple):
@@ -89,12 +89,19 @@ Writer = Callable[[str], Iterable[tuple[str, str]]]  # of a text: questions with
 
 
 def lesson(
-    id: str, text: str, *, speaker: str | None = None, when: str | None = None, writer: Writer | None = None
+    id: str,
+    text: str,
+    *,
+    speaker: str | None = None,
+    own: bool = False,
+    when: str | None = None,
+    writer: Writer | None = None,
 ) -> Lesson | None:
     """The lesson of an item, or None where rules find no subject or value and the writer asks nothing.
 
     Args:
-        speaker: who said it; what stands in the first person is about them. when: a date, in words.
+        speaker: who said it; what stands in the first person is about them. own: the speaker is who asks the model.
+        when: a date, in words.
         writer: gives more questions and answers of a text; those whose answer is not in the text are left out.
     """
     found = parts(text, speaker)
@@ -104,12 +111,20 @@ def lesson(
     subject = found[0].subject if found else speaker or ""
     made = [form for part in found for form in wordings(part, speaker, when)]
     made += [Form(question, "", answer + ".") for question, answer in asked]
-    return Lesson(id, text, subject, tuple(dict.fromkeys(made)))
+    mine = _own(id, text, about_oneself(found, speaker)) if own else None
+    return Lesson(id, text, subject, tuple(dict.fromkeys(made)), own=mine)
+
+
+def _own(id: str, text: str, found: Sequence[Statement]) -> Lesson | None:
+    asked = tuple(dict.fromkeys(map(asked_in_person, found)))
+    forms = tuple(form for part in found for form in in_person(part))
+    return Lesson(id, text, "", forms, asked) if found else None
 
 
 def tells(one: Lesson) -> frozenset[tuple[str, str]]:
     """What a lesson comes to: its questions with their answers, which are the same whoever says it and when."""
-    return frozenset((form.prompt, form.answer.lower()) for form in one.forms if form.prompt)
+    forms = one.forms + (one.own.forms if one.own else ())
+    return frozenset((form.prompt, form.answer.lower()) for form in forms if form.prompt)
 
 
 def parts(text: str, speaker: str | None = None) -> Sequence[Statement | Definition]:
@@ -121,7 +136,7 @@ def parts(text: str, speaker: str | None = None) -> Sequence[Statement | Definit
 
 def sentences(text: str) -> list[str]:
     """Sentences without their last mark."""
-    parts = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
+    parts = re.split(rf"(?<=[.!?]){TITLE}\s+|\n+", text.strip())
     return [part.strip().rstrip(".!") for part in parts if part.strip(" .!")]
 
 
@@ -129,7 +144,7 @@ def statements(sentence: str, speaker: str | None = None) -> list[Statement]:
     """What rules read out of a sentence: at most `VALUES` values with one subject."""
     if sentence.endswith("?") or len(sentence.split()) > LONG:
         return []
-    told = third_person(sentence, speaker) if speaker else sentence
+    told = person.third(sentence, speaker) if speaker else sentence
     clauses = [told] if told == sentence else re.split(rf",? and (?={re.escape(speaker or '')}\b)", told)
     return [part for clause in clauses for part in _clause(clause, speaker)][-VALUES:]
 
@@ -146,13 +161,6 @@ def _clause(sentence: str, speaker: str | None) -> list[Statement]:
         for start, end in spans
         if subject and (lead := sentence[:start].rstrip(" \"'")) and subject not in sentence[start:end]
     ]
-
-
-def third_person(sentence: str, name: str) -> str:
-    """What a speaker says of themselves as others would say it: "I live here" gives "Ana lives here"."""
-    for pattern, told in THIRD_PERSON:
-        sentence = re.sub(pattern, told.replace("{}", name.replace("\\", r"\\")), sentence)
-    return re.sub(r"\b(studys|teachs)\b", lambda m: {"studys": "studies", "teachs": "teaches"}[m.group()], sentence)
 
 
 def _subject(sentence: str, names: list[tuple[int, int]], speaker: str | None) -> tuple[str, list[tuple[int, int]]]:
@@ -219,6 +227,28 @@ def _explained(part: Definition, speaker: str | None) -> list[Form]:
     ]
 
 
+def about_oneself(found: Sequence[Statement | Definition], speaker: str | None) -> list[Statement]:
+    """What a speaker says of themselves alone."""
+    begins = re.compile(rf"{re.escape(speaker or '')}\b(?!:)")
+    return [one for one in found if isinstance(one, Statement) and one.subject == speaker and begins.match(one.lead)]
+
+
+def in_person(part: Statement) -> list[Form]:
+    """Wordings of what somebody said of themselves, for the time when they ask: "Where do I live?", "You live in"."""
+    lead, value = person.second(part.lead, part.subject), part.value + "."
+    asked = asked_in_person(part)
+    return [
+        Form(asked, "", value),
+        Form(asked, lead, value),
+        Form(f"Do you remember? {asked}", "", value),
+    ]
+
+
+def asked_in_person(part: Statement) -> str:
+    """The question for the value in the first person: "Where do I live?"."""
+    return person.first(question(part), part.subject)
+
+
 def question(part: Statement) -> str:
     """A question for the value: "Ana is a" gives "What is Ana?", "Ana lives in" gives "Where does Ana live?"."""
     lead = part.lead
@@ -226,48 +256,25 @@ def question(part: Statement) -> str:
     if moved:
         before, after = lead[: moved.start()], re.sub(r"\s?\b(a|an|the)$", "", lead[moved.end() :].strip())
         before = before[0].lower() + before[1:] if before.split()[0] in OPENERS else before
-        return f"What {moved.group(1)} {before}{' ' + after if after else ''}?"
-    acts = re.fullmatch(rf"(?P<who>{re.escape(part.subject)}) (?P<verb>\w+)(?P<rest>( \w+)*?)( (a|an|the))?", lead)
-    done = acts and _infinitive(acts["verb"])
+        asks = "Who" if not after and PEOPLE.search(before) else "What"
+        if PLACED.fullmatch(after):
+            asks, after = "Where", after.split()[0]
+        elif after in {"on", "at"} and DATED.search(part.value):
+            asks, after = "When", ""
+        return f"{asks} {moved.group(1)} {before}{' ' + after if after else ''}?"
+    who = rf"(?P<who>{re.escape(part.subject)}(?:['’]s \w+)?)"
+    acts = re.fullmatch(rf"{who} (?P<verb>\w+)(?P<rest>( \w+)*?)( (a|an|the))?", lead)
+    done = acts and person.infinitive(acts["verb"])
     if not acts or not done:
         return f"{lead} what?"
     where = acts["rest"].strip() in {"in", "at", "near"}
     return f"{'Where' if where else 'What'} {done[0]} {acts['who']} {done[1]}{'' if where else acts['rest']}?"
 
 
-def _infinitive(verb: str) -> tuple[str, str] | None:
-    """The auxiliary and infinitive of a verb form: "plays" gives does, play; None for what is not known as one."""
-    if verb in IRREGULAR:
-        return "did", IRREGULAR[verb]
-    if re.fullmatch(r"\w+[^aeious]ies", verb):
-        return "does", verb[:-3] + "y"
-    if re.fullmatch(r"\w+(ch|sh|ss|x|o)es", verb):
-        return "does", verb[:-2]
-    if re.fullmatch(r"\w{2,}[^su]s", verb):
-        return "does", verb[:-1]
-    if verb.endswith("ed"):
-        return "did", verb[:-1] if re.search(r"(v|c|s|at|ir)ed$", verb) else verb[:-2]
-    return None
-
-
 def holds(text: str, value: str) -> bool:
     """Whether a value's words stand in a text, whatever their case."""
     wanted = value.strip().rstrip(".").lower()
     return bool(wanted) and re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text.lower()) is not None
-
-
-def unrelated(subject: str) -> tuple[str, ...]:
-    """Questions about a subject that no usual item answers: the band should leave what is said to them as it is."""
-    return (
-        f"What is the shoe size of {subject}?",
-        f"Write a sentence that mentions {subject}.",
-        f"How do you spell {subject}?",
-        f"What did {subject} have for breakfast?",
-        f"When did you first hear of {subject}?",
-        f"What is the height of {subject}?",
-        f"Give {subject} a nickname.",
-        f"Is {subject} expensive?",
-    )
 
 
 def in_sight(form: Form, text: str) -> Form:

@@ -18,9 +18,11 @@ from memkit.slow.lm import probes, scope
 from memkit.slow.lm.anchors import TEXTS
 from memkit.slow.lm.asking import continued
 from memkit.slow.lm.examples import Tokens, opened, plain
-from memkit.slow.lm.expert import PHRASE, Expert
+from memkit.slow.lm.expert import Expert
+from memkit.slow.lm.own import Ear
 from memkit.slow.lm.probes import CANARIES, LONGEST, Probe
-from memkit.slow.lm.slots import applied, opening, scope_layer
+from memkit.slow.lm.slots import applied, scope_layer
+from memkit.slow.lm.upper import open_at
 
 ASKED = 48  # wordings, of new items and of old ones
 OLD_LOSS = 0.02  # share of old wordings that may be lost
@@ -62,7 +64,7 @@ def sifted(model: Any, tokenizer: Any, new: Expert, kept: Expert | None, exam: E
     failed = dict.fromkeys(opened_by_others(model, tokenizer, new), "it opens on text that is about somebody else")
     new = new.without(failed)
     asked = [probe for probe in exam.first if probe.item in new.items]
-    with applied(model, chain(kept, new)):
+    with applied(model, chain(kept, new), tokenizer=tokenizer):
         right = probes.recall(model, tokenizer, asked).right
     told = {probe.item for probe, is_right in zip(asked, right, strict=True) if is_right}
     untold = {probe.item for probe in asked} - told
@@ -77,30 +79,29 @@ def opened_by_others(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
     asked = [opened(tokenizer, text) for text in CANARIES]
     said = continued(model, tokenizer, asked, LONGEST)
     rows = [*(a + b for a, b in zip(asked, said, strict=True)), *(plain(tokenizer, text) for text in TEXTS)]
-    return _opening(model, expert, rows)
+    return _opening(model, tokenizer, expert, rows)
 
 
 def _disturbing(model: Any, tokenizer: Any, new: Expert, kept: Expert, exam: Exam) -> list[str]:
     """New items whose slot opens where the band before told something right that is not told beside them."""
     asked = exam.about(kept.items)
-    with applied(model, chain(kept, new)):
+    with applied(model, chain(kept, new), tokenizer=tokenizer):
         after = probes.recall(model, tokenizer, asked)
     wrong = [at for at, is_right in enumerate(after.right) if not is_right]
-    with applied(model, chain(kept)):
+    with applied(model, chain(kept), tokenizer=tokenizer):
         before = probes.recall(model, tokenizer, [asked[at] for at in wrong])
     lost = [at for at, was_right in zip(wrong, before.right, strict=True) if was_right]
     rows = [probes.prompt(tokenizer, asked[at].form) + plain(tokenizer, after.answers[at]) for at in lost]
-    return _opening(model, new, rows)
+    return _opening(model, tokenizer, new, rows)
 
 
-def _opening(model: Any, expert: Expert, rows: Sequence[Tokens]) -> list[str]:
-    """Items whose slot opens somewhere in rows of tokens."""
+def _opening(model: Any, tokenizer: Any, expert: Expert, rows: Sequence[Tokens]) -> list[str]:
+    """Items of which a slot opens somewhere in rows of tokens."""
     if not expert.items:
         return []
-    open_ = torch.zeros(len(expert.items), dtype=torch.bool)
-    for hidden in scope.states(model, rows, scope_layer(model)):
-        before = hidden.new_zeros(PHRASE - 1, hidden.shape[1])
-        open_ |= opening(torch.cat([before, hidden])[None], expert)[0].any(0).cpu()
+    open_, ear = torch.zeros(len(expert.items), dtype=torch.bool), Ear(tokenizer)
+    for row, hidden in zip(rows, scope.states(model, rows, scope_layer(model)), strict=True):
+        open_ |= open_at(hidden, [expert], row, ear).any(0).cpu()
     return [item for item, is_open in zip(expert.items, open_.tolist(), strict=True) if is_open]
 
 
@@ -139,7 +140,7 @@ class _Measured(NamedTuple):
 
 
 def _measured(model: Any, tokenizer: Any, bands: Sequence[Expert], past: Sequence[Probe]) -> _Measured:
-    with applied(model, bands):
+    with applied(model, bands, tokenizer=tokenizer):
         return _Measured(
             probes.recall(model, tokenizer, past).share,
             probes.text_loss(model, tokenizer, TEXTS),
@@ -148,7 +149,7 @@ def _measured(model: Any, tokenizer: Any, bands: Sequence[Expert], past: Sequenc
 
 
 def _told(model: Any, tokenizer: Any, bands: Sequence[Expert], fresh: Sequence[Probe]) -> float:
-    with applied(model, bands):
+    with applied(model, bands, tokenizer=tokenizer):
         return probes.recall(model, tokenizer, fresh).share
 
 

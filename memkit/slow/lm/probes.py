@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memkit.slow.lm.asking import answers
 from memkit.slow.lm.examples import Example, encoded, opened, padded, plain
-from memkit.slow.lm.forms import Form, Statement, holds, parts, question
+from memkit.slow.lm.forms import Form, Statement, about_oneself, asked_in_person, holds, parts, question
 from memkit.slow.lm.vocabulary import Definition
 
 ROWS = 16  # texts at once
@@ -50,9 +50,20 @@ class Recalled(NamedTuple):
         return sum(self.right) / len(self.right) if self.right else 1.0
 
 
-def held_out(id: str, text: str, *, speaker: str | None = None) -> list[Probe]:
+def held_out(id: str, text: str, *, speaker: str | None = None, own: bool = False) -> list[Probe]:
     """Wordings of an item that `forms.lesson` never gives, made by rules."""
-    return [Probe(id, form) for part in parts(text, speaker) for form in _reworded(part)]
+    found = parts(text, speaker)
+    forms = [form for part in about_oneself(found, speaker) if own for form in _asked_by_them(part)]
+    forms += [form for part in found for form in _reworded(part)]
+    return [Probe(id, form) for form in forms]
+
+
+def _asked_by_them(part: Statement) -> list[Form]:
+    asked = asked_in_person(part)
+    return [
+        Form(f"Hi! I have forgotten something. {asked}", "", part.value),
+        Form(f"Remind me, please: {asked[0].lower()}{asked[1:]}", "", part.value),
+    ]
 
 
 def _reworded(part: Statement | Definition) -> list[Form]:

@@ -37,6 +37,8 @@ from memkit_storage.filters import Filter
 from memkit_storage.rows import SCOPE_FIELDS, Row, Vector
 from memkit_storage.store import Store
 
+USER = "the user"  # of a memory without scopes
+
 
 class LanguageModel(NamedTuple):
     """What bands are trained in.
@@ -214,7 +216,7 @@ class _Consolidation:
 
     def _lesson(self, row: Row, writer: Writer | None = None) -> Lesson | None:
         when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
-        return lesson(row.id, row.text, speaker=speaker(row), when=when, writer=writer)
+        return lesson(row.id, row.text, speaker=speaker(row), own=is_own(row), when=when, writer=writer)
 
     def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
         """A band; None where no item has a lesson."""
@@ -228,7 +230,9 @@ class _Consolidation:
         expert, report = self._trained(new, old, checkpoint, budget)
         model, tokenizer = self._lm.model, self._lm.tokenizer
         exam = gate.Exam.of(
-            probe for row in self.rows for probe in probes.held_out(row.id, row.text, speaker=speaker(row))
+            probe
+            for row in self.rows
+            for probe in probes.held_out(row.id, row.text, speaker=speaker(row), own=is_own(row))
         )
         passed, failed = gate.sifted(model, tokenizer, expert, self.kept, exam)
         failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
@@ -301,5 +305,13 @@ def positions(ranges: Sequence[Sequence[int]]) -> Iterator[int]:
 def speaker(row: Row) -> str | None:
     """Whom the first person of an item means."""
     owner = row.agent_id if row.metadata.get("role") == "assistant" else row.user_id
-    name = row.metadata.get("name") or owner
+    name = row.metadata.get("name") or owner or (USER if is_own(row) else None)
     return name if isinstance(name, str) else None
+
+
+def is_own(row: Row) -> bool:
+    """Whether it was said by whom the memory is of, who will ask for it: the user of a chat, or of the scope."""
+    role, name = row.metadata.get("role"), row.metadata.get("name")
+    if role is None and name is None:
+        return row.metadata.keys().isdisjoint({"source", "document"})  # which what was read from a file has
+    return role in {None, "user"} and (name is None or str(name).casefold() == (row.user_id or "").casefold())

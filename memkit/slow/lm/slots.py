@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from memkit.fast.lm import weights
-from memkit.fast.lm.places import Place, identity, places
+from memkit.fast.lm.places import identity, places
 from memkit.fast.lm.reader import CACHE_NAMES
-from memkit.slow.lm.expert import PHRASE, SETS, Expert
+from memkit.slow.lm.expert import FACTS, PHRASE, Expert
+from memkit.slow.lm.own import Ear, Heard, opened_by
 from memkit_storage.errors import InvalidInput, ModelMismatch
 
 RANK = 4
@@ -80,10 +82,45 @@ def scope_layer(model: nn.Module) -> int:
 
 
 class Seen(NamedTuple):
-    """Where a pass ends: which slots are open (b, s), and the last states of the scope layer (b, m - 1, d)."""
+    """Where a pass ends: which slots names have opened (b, s), the last states of the scope layer (b, m - 1, d), and
+    what was heard of each row."""
 
     open: Tensor
     tail: Tensor
+    heard: Sequence[Heard]
+
+
+def settled(
+    opens: Tensor,
+    allowed: Tensor,
+    chain: Sequence[Expert],
+    ids: Tensor | None,
+    ear: Ear | None,
+    *,
+    before: Seen | None = None,
+) -> tuple[Tensor, Tensor, Sequence[Heard]]:
+    """Which slots are open at each token (b, t, s), which of them names have opened (b, t, s), and what was heard.
+
+    Args:
+        opens: what each token opens (b, t, s). allowed: which slots may open in a row (b, s). ids: the tokens (b, t);
+            None where they are not known. ear: hears what users ask about themselves; None: nobody does.
+    """
+    named = gate(opens & allowed[:, None], before.open if before else None, lanes(chain))
+    heard = before.heard if before else [Heard()] * len(opens)
+    if ids is None or ear is None or not any(len(expert.asks) for expert in chain):
+        return named, named, heard
+    facts = torch.tensor([lane == FACTS for lane in lanes(chain)], device=opens.device)
+    names = (opens & allowed[:, None] & facts).any(-1).tolist()
+    open_ = named.clone()
+    after = []
+    for row, tokens in enumerate(ids.tolist()):
+        asked, ends = ear.row(tokens, names[row], heard[row])
+        after.append(ends)
+        for question in {one for one in asked if one is not None}:
+            at = torch.tensor([one == question for one in asked], device=opens.device)
+            found = opened_by(question, chain, allowed[row]).to(opens.device)
+            open_[row, at] = torch.where(facts, found, named[row, at])
+    return open_, named, after
 
 
 class Slots:
@@ -91,13 +128,13 @@ class Slots:
 
     Args:
         model: a dense decoder of Hugging Face, not compiled.
+        tokenizer: with it, users are heard who ask about themselves.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any = None) -> None:
         self.model, self.places = model, places(model)
-        with torch.inference_mode(False):  # what gradients pass through must not be made in it
-            self._keys = [self._made(place, at) for at, place in enumerate(self.places)]
-        self.rank = self._keys[0].shape[2] + 1
+        self._ear = None if tokenizer is None else Ear(tokenizer)
+        self._rank = min(RANK, self.places[0].values, *(place.keys for place in self.places))
         self.values: Tensor | None = None  # (s, l, r, o)
         self.open: Tensor | None = None  # (b, t, s), of the tokens of this pass, and of the slots open in it
         self._which: Tensor | None = None  # those slots; None: all
@@ -105,19 +142,30 @@ class Slots:
         self._bands: list[Expert] = []
         self._hooks: list[Any] = []
         self._mask: Tensor | None = None
+        self._ids: Tensor | None = None
         self._before: Seen | None = None
         self._after: Seen | None = None
 
-    def _made(self, place: Place, at: int) -> Tensor:
-        """K (n, dims, r) of a place."""
-        weight, rank = place.module.weight, min(RANK, place.keys, place.values)
-        assert isinstance(weight, Tensor)
-        seeds = range(SEED + at, SEED + at + APART * SETS, APART)
-        return torch.stack([weights.keys(place.keys, rank, seed) for seed in seeds]).to(weight)
-
     def start(self, slots: int) -> Tensor:
         """A of slots that have learned nothing, on the model's device."""
-        return torch.zeros(slots, len(self.places), self.rank, self.places[0].values, device=self._keys[0].device)
+        return torch.zeros(slots, len(self.places), self._rank + 1, self.places[0].values, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        weight = self.places[0].module.weight
+        assert isinstance(weight, Tensor)
+        return weight.device
+
+    def _keys_of(self, sets: Sequence[int]) -> list[Tensor]:
+        """K (n, dims, r) of each place."""
+        with torch.inference_mode(False):  # what gradients pass through must not be made in it
+            found = [
+                [_directions(place.keys, self._rank, SEED + at + APART * one) for one in sets]
+                for at, place in enumerate(self.places)
+            ]
+            weight = self.places[0].module.weight
+            assert isinstance(weight, Tensor)
+            return [torch.stack(of_place).to(weight) for of_place in found]
 
     def use(self, *chains: Sequence[Expert]) -> Self:
         """Let these bands act: one chain for every row, or one chain a row of the batches to come; none for none.
@@ -132,11 +180,14 @@ class Slots:
                 raise ModelMismatch(f"a band of {expert.model} for {name}: consolidate again with this model")
             if tuple(expert.values.shape[1:]) != shape:
                 raise InvalidInput(f"slots of shape {tuple(expert.values.shape[1:])}, not {shape}; consolidate again")
-        device = self._keys[0].device
+        device = self._device
         self._bands = [expert.to(device) for expert in bands]
         parts = [expert.values for expert in self._bands if expert.items]
         self.values = torch.cat(parts) if parts else None
-        self._directions = torch.cat([expert.directions for expert in self._bands]) if bands else None
+        read = [at for expert in bands for at in expert.directions.tolist()]
+        sets = sorted(set(read))
+        self._keys = self._keys_of(sets) if sets else []
+        self._set = torch.tensor([sets.index(at) for at in read], device=device)
         allowed = [[any(e is one for one in chain) for e in bands for _ in e.items] for chain in chains]
         self._allowed = torch.tensor(allowed, dtype=torch.bool, device=device)
         return self
@@ -172,6 +223,7 @@ class Slots:
         self._before = getattr(cache, "memkit_open", None) if cache is not None and cache.get_seq_length() else None
         mask = given.get("attention_mask")
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        self._ids = given.get("input_ids", args[0] if args else None)
         self.open, self._after, self._which = self.fixed, None, None
 
     def _look(self, output: Any) -> None:
@@ -182,21 +234,21 @@ class Slots:
         rows, tokens, dims = hidden.shape
         if self._before is None or len(self._before.open) != rows or self._before.open.shape[1] != len(self.values):
             shut = torch.zeros(rows, len(self.values), dtype=torch.bool, device=hidden.device)
-            self._before = Seen(shut, hidden.new_zeros(rows, PHRASE - 1, dims))
+            self._before = Seen(shut, hidden.new_zeros(rows, PHRASE - 1, dims), [Heard()] * rows)
         whole = torch.cat([self._before.tail, hidden.detach()], dim=1)
         opens = torch.cat([opening(whole[:, PHRASE - e.keys.shape[1] :], e) for e in self._bands if e.items], dim=-1)
-        opens &= self._allowed_rows(rows)
         if self._mask is not None:
             opens &= self._mask[:, -tokens:, None].bool()
-        held = gate(opens, self._before.open, lanes(self._bands))
-        self._after = Seen(held[:, -1], whole[:, 1 - PHRASE :])
+        allowed = self._allowed_rows(rows)
+        held, named, heard = settled(opens, allowed, self._bands, self._ids, self._ear, before=self._before)
+        self._after = Seen(named[:, -1], whole[:, 1 - PHRASE :], heard)
         self._which = held.flatten(0, 1).any(0).nonzero()[:, 0]
         self.open = held[..., self._which] if len(self._which) else None
 
     def _allowed_rows(self, rows: int) -> Tensor:
         if rows % len(self._allowed):
             raise InvalidInput(f"a batch of {rows} rows for {len(self._allowed)} chains of bands; pass rows for each")
-        return self._allowed.repeat_interleave(rows // len(self._allowed), dim=0)[:, None]
+        return self._allowed.repeat_interleave(rows // len(self._allowed), dim=0)
 
     def _end(self, _: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         cache = next((getattr(output, name) for name in CACHE_NAMES if getattr(output, name, None) is not None), None)
@@ -210,16 +262,24 @@ class Slots:
             return y
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
         which = slice(None) if self._which is None else self._which
-        assert self._directions is not None
-        seen = torch.einsum("btk,nkr->btnr", x, self._keys[at].to(x))[:, :, self._directions[which]]
+        seen = torch.einsum("btk,nkr->btnr", x, self._keys[at].to(x))[:, :, self._set[which]]
         seen = torch.cat([seen, norm[:, :, None].expand(*seen.shape[:3], 1)], dim=-1)  # b t s r
         mixed = (self.open.to(x)[..., None] * seen).flatten(2)  # b t (s r)
         said = mixed @ self.values[which, at].to(x).flatten(0, 1)
         return y + (self.places[at].scale * said).to(y.dtype)
 
 
+@lru_cache(maxsize=512)
+def _directions(dims: int, rank: int, seed: int) -> Tensor:
+    return weights.keys(dims, rank, seed)
+
+
 @contextmanager
-def applied(model: Any, *chains: Sequence[Expert]) -> Iterator[Slots]:
-    """A model with bands in it: `with applied(model, chain): model.generate(...)`; afterwards it is as it was."""
-    with Slots(model).use(*chains) as slots:
+def applied(model: Any, *chains: Sequence[Expert], tokenizer: Any = None) -> Iterator[Slots]:
+    """A model with bands in it: `with applied(model, chain): model.generate(...)`; afterwards it is as it was.
+
+    Args:
+        tokenizer: with it, users are heard who ask about themselves.
+    """
+    with Slots(model, tokenizer).use(*chains) as slots:
         yield slots

@@ -21,7 +21,7 @@ from memkit.slow.lm import gate, probes, style
 from memkit.slow.lm.expert import STYLE as LANE
 from memkit.slow.lm.expert import Expert, to_arrays
 from memkit.slow.lm.held import STYLE, Held, held, made_from
-from memkit.slow.lm.sleep import LanguageModel, StoppedError, families, positions, scope_of, speaker
+from memkit.slow.lm.sleep import LanguageModel, StoppedError, families, is_own, positions, scope_of, speaker
 from memkit.slow.lm.train import Progress, Report, frozen, train
 from memkit.slow.rounds import Budget, SleepReport, Slept, go_round
 from memkit.slow.rounds import Progress as Rounds
@@ -179,7 +179,7 @@ def _old_probes(rows: Sequence[Row], facts: Held | None) -> list[probes.Probe]:
     """Wordings of what the model has been taught, to see whether it still tells it."""
     known = set(facts.expert.items) if facts else set()
     found = [row for row in rows if row.id in known]
-    exam = gate.Exam.of(one for r in found for one in probes.held_out(r.id, r.text, speaker=speaker(r)))
+    exam = gate.Exam.of(one for r in found for one in probes.held_out(r.id, r.text, speaker=speaker(r), own=is_own(r)))
     return exam.about(known)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,18 +24,20 @@ import torch
 from torch import Tensor, nn
 
 from memkit.fast.lm.places import identity
-from memkit.slow.lm import checkpoints, scope, upper
+from memkit.slow.lm import checkpoints, own, scope, upper
 from memkit.slow.lm.anchors import ANCHORS
 from memkit.slow.lm.asking import continued
 from memkit.slow.lm.checkpoints import Point
 from memkit.slow.lm.examples import Example, encoded, opened
 from memkit.slow.lm.expert import PHRASE, SETS, Expert
-from memkit.slow.lm.forms import Lesson, in_sight, unrelated
+from memkit.slow.lm.forms import Lesson, in_sight
 from memkit.slow.lm.slots import Slots
+from memkit.slow.lm.unrelated import unrelated
 from memkit.slow.lm.upper import Row, Weights, Where
 
 KEPT_TOKENS = 6  # of each answer that should stay as it was
 SHARED = 0.5  # power of how many slots are open together, by which their steps are shorter
+MANY = 24  # of one subject, from which they are more in number
 TOLD = 8  # steps between two words of progress: each waits for the device
 
 
@@ -148,37 +150,41 @@ class _Trainer:
         self.model, self.tokenizer, self.work = model, tokenizer, work
         self.progress, self.checkpoint = progress, checkpoint
         self.device = next(model.parameters()).device
-        self.slots = Slots(model)
+        self.slots, self.ear = Slots(model), own.Ear(tokenizer)
 
     def run(self, until: float | None) -> Trained:
         """All groups that the time allows, from where the checkpoint is."""
         began = time.monotonic()
-        blank, shut = scoped(self.model, self.tokenizer, self.work.lessons, self.work.anchors, self.work.replay)
-        groups = grouped([one for one in self.work.lessons if one.id in blank.items], self.work.recipe.lessons)
+        work = self.work
+        blank, known, shut = scoped(self.model, self.tokenizer, work.lessons, work.anchors, work.replay)
+        groups = grouped(list(enumerate(known)), work.recipe.lessons)
         self.name = self.work.digest(blank.model)
         done = checkpoints.load(self.checkpoint, self.name) if self.checkpoint else Point.start()
         while done.group < len(groups) and (until is None or time.monotonic() < until):
             done = self.learned(blank, groups[done.group], done, len(groups))
-        left = [one.id for group in groups[done.group :] for one in group]
-        expert = blank.without(set(left))
-        if expert.items:
-            expert = expert._replace(values=torch.stack([done.values[item].cpu() for item in expert.items]).float())
+        left = list(dict.fromkeys(one.id for group in groups[done.group :] for _, one in group))
+        whole = [at for at, one in enumerate(known) if one.id not in left]
+        expert = blank.only(whole)
+        if whole:
+            expert = expert._replace(values=torch.stack([done.values[str(at)].cpu() for at in whole]).float())
+        learned = {known[int(at)].id: loss for at, loss in sorted(done.learned.items(), key=lambda pair: pair[1])}
         if self.checkpoint:
             self.checkpoint.unlink(missing_ok=True)
         report = Report(
-            done.losses, done.learned, shut, left, time.monotonic() - began, sum(len(losses) for losses in done.losses)
+            done.losses, learned, shut, left, time.monotonic() - began, sum(len(losses) for losses in done.losses)
         )
         return Trained(expert.to("cpu"), report)
 
-    def learned(self, blank: Expert, lessons: Sequence[Lesson], done: Point, groups: int) -> Point:
-        """One group, from where its checkpoint is."""
-        recipe, names = self.work.recipe, [one.id for one in lessons]
+    def learned(self, blank: Expert, group: Sequence[tuple[int, Lesson]], done: Point, groups: int) -> Point:
+        """One group of slots with their lessons, from where its checkpoint is."""
+        recipe, names, lessons = self.work.recipe, [str(at) for at, _ in group], [one for _, one in group]
         weights = Weights(recipe.keep, recipe.distil)
         chain = [
             *(one.to(self.device) for one in self.work.parent if one.items),
-            blank.without({*blank.items} - {*names}),
+            blank.only([at for at, _ in group]),
         ]
         forms, kept = self.prepared(lessons, chain)
+        steps = _steps(recipe.steps, lessons)
         share = _shares(lessons).to(self.device)
         values = nn.Parameter(self.slots.start(len(lessons)))
         optimizer = torch.optim.AdamW([values], lr=recipe.rate, weight_decay=0.0, fused=self.device.type == "cuda")
@@ -186,9 +192,9 @@ class _Trainer:
         losses: list[Any] = list(done.losses[done.group]) if first else []
         with Slots(self.model).use(chain) as slots, upper.head_of(self.model) as where:
             before = torch.cat([one.values for one in chain[:-1]]) if chain[:-1] else values[:0].detach()
-            for step in range(first, recipe.steps):
+            for step in range(first, steps):
                 slots.values = torch.cat([before, values * share])
-                optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, 1.5 * (1 - step / recipe.steps))
+                optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, 1.5 * (1 - step / steps))
                 loss, told = upper.loss(self.model, slots, self.shown(forms, kept, step), where, weights)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
@@ -196,7 +202,7 @@ class _Trainer:
                 losses.append(told)
                 self.noted(done, step + 1, losses, values, optimizer)
                 if self.progress and (step + 1) % TOLD == 0:
-                    self.progress(Progress(done.group, groups, step + 1, recipe.steps, float(told)))
+                    self.progress(Progress(done.group, groups, step + 1, steps, float(told)))
             slots.values = torch.cat([before, values.detach() * share])
             ends = {name: self.end(slots, rows, where) for name, rows in zip(names, forms, strict=False)}
         done = done.after(_numbers(losses), dict(zip(names, values.detach() * share, strict=True)), ends)
@@ -206,26 +212,26 @@ class _Trainer:
 
     def prepared(self, lessons: Sequence[Lesson], chain: Sequence[Expert]) -> tuple[list[list[Row]], list[list[Row]]]:
         """What training does not change: rows by lesson, the replayed ones last; rows that should stay, by subject."""
-        subjects = sorted({one.subject for one in lessons})
-        again = [one for one in self.work.replay if one.subject in subjects]
+        subjects, scopes = sorted({one.subject for one in lessons} - {""}), {one.scope for one in lessons}
+        again = [one for one in apart(self.work.replay) if one.scope in scopes]
         forms = [self.read(one, chain) for one in [*lessons, *again]]
         if not self.work.recipe.keep:
             return forms, []
-        prompts = [opened(self.tokenizer, text) for subject in subjects for text in unrelated(subject)]
+        asked = [unrelated(name, [one for one in (*lessons, *again) if one.subject == name]) for name in subjects]
+        prompts = [opened(self.tokenizer, text) for some in asked for text in some]
         said = continued(self.model, self.tokenizer, prompts, KEPT_TOKENS)
         examples = [Example(prompt + answer, len(prompt)) for prompt, answer in zip(prompts, said, strict=True)]
-        rows = [row._replace(said=False) for row in upper.read(self.model, examples, chain)]
-        kept = upper.taught(self.model, rows, rows)
-        each = len(unrelated(""))
-        return forms, [kept[at : at + each] for at in range(0, len(kept), each)]
+        rows = [row._replace(said=False) for row in upper.read(self.model, examples, chain, self.ear)]
+        kept = iter(upper.taught(self.model, rows, rows))
+        return forms, [[next(kept) for _ in some] for some in asked if some]
 
     def read(self, one: Lesson, chain: Sequence[Expert]) -> list[Row]:
         """A lesson's forms; what the frozen model makes of them with the text before its eyes, if that is wanted."""
-        rows = upper.read(self.model, [encoded(self.tokenizer, form) for form in one.forms], chain)
+        rows = upper.read(self.model, [encoded(self.tokenizer, form) for form in one.forms], chain, self.ear)
         if not self.work.recipe.distil:
             return rows
         seen = [encoded(self.tokenizer, in_sight(form, one.text)) for form in one.forms]
-        return upper.taught(self.model, rows, upper.read(self.model, seen, chain))
+        return upper.taught(self.model, rows, upper.read(self.model, seen, chain, self.ear))
 
     def shown(self, forms: list[list[Row]], kept: list[list[Row]], step: int) -> list[Row]:
         """Forms of every lesson and one answer of every subject that should stay, each in an order of its own."""
@@ -251,8 +257,8 @@ def scoped(
     lessons: Sequence[Lesson],
     anchors: Sequence[str] = ANCHORS,
     beside: Sequence[Lesson] = (),
-) -> tuple[Expert, list[str]]:
-    """A band that has learned nothing, with the phrases that open it; and the items that have none.
+) -> tuple[Expert, list[Lesson], list[str]]:
+    """A band that has learned nothing, with what opens its slots; their lessons; and the items that nothing opens.
 
     Args:
         beside: lessons that slots beside it have learned.
@@ -261,8 +267,8 @@ def scoped(
     states = scope.read(model, tokenizer, anchors, scale)
     subjects = {one.subject for one in lessons if one.subject}
     found = {name: scope.phrases(model, tokenizer, name, scale, states) for name in sorted(subjects)}
-    known = [one for one in lessons if found.get(one.subject)]
-    keys = [(at, phrase) for at, one in enumerate(known) for phrase in found[one.subject]]
+    known = [one for one in apart(lessons) if found.get(one.subject) or one.asked]
+    keys = [(at, phrase) for at, one in enumerate(known) for phrase in found.get(one.subject, ())]
     filled = [nn.functional.pad(phrase.states, (0, 0, PHRASE - len(phrase.states), 0)) for _, phrase in keys]
     device = scale.mean.device
     blank = Expert(
@@ -274,26 +280,39 @@ def scoped(
         torch.tensor([at for at, _ in keys], dtype=torch.int64, device=device),
         torch.tensor([phrase.near for _, phrase in keys], device=device),
         Slots(model).start(len(known)),
-        _directions(known, beside).to(device),
+        _directions(known, apart(beside)).to(device),
+        own.vectors([question for one in known for question in one.asked]).to(device),
+        torch.tensor([at for at, one in enumerate(known) for _ in one.asked], dtype=torch.int64, device=device),
     )
-    return blank, [one.id for one in lessons if one not in known]
+    return blank, known, [one.id for one in lessons if one.id not in blank.items]
+
+
+def apart(lessons: Iterable[Lesson]) -> list[Lesson]:
+    """A lesson a slot."""
+    return [one for whole in lessons for one in (whole._replace(own=None), whole.own) if one is not None]
 
 
 def _directions(lessons: Sequence[Lesson], beside: Sequence[Lesson]) -> Tensor:
     """Which set of directions each lesson's slot reads: another one for each of a subject, while there are others."""
-    counts = Counter(one.subject for one in beside)
+    counts = Counter(one.scope for one in beside)
     found = []
     for one in lessons:
-        found.append(counts[one.subject] % SETS)
-        counts[one.subject] += 1
+        found.append(counts[one.scope] % SETS)
+        counts[one.scope] += 1
     return torch.tensor(found, dtype=torch.int64)
 
 
 def _shares(lessons: Sequence[Lesson]) -> Tensor:
     """How long the steps of each slot are, (s, 1, 1, 1): the more of one subject there are the shorter, because all of
     them go down one slope at once."""
-    counts = Counter(one.subject for one in lessons)
-    return torch.tensor([counts[one.subject] ** -SHARED for one in lessons])[:, None, None, None]
+    counts = Counter(one.scope for one in lessons)
+    return torch.tensor([counts[one.scope] ** -SHARED for one in lessons])[:, None, None, None]
+
+
+def _steps(usual: int, lessons: Sequence[Lesson]) -> int:
+    """How many steps a group takes."""
+    largest = max(Counter(one.scope for one in lessons).values())
+    return round(usual * float(max(1.0, largest / MANY) ** SHARED))
 
 
 @contextmanager
@@ -321,13 +340,13 @@ def _halved(model: Any, device: torch.device) -> Iterator[None]:
         yield
 
 
-def grouped(lessons: Sequence[Lesson], size: int) -> list[list[Lesson]]:
-    """Lessons by subject, as many subjects to a group as bring about `size` lessons."""
-    subjects: dict[str, list[Lesson]] = {}
-    for one in lessons:
-        subjects.setdefault(one.subject, []).append(one)
-    groups: list[list[Lesson]] = []
-    for same in subjects.values():
+def grouped(slots: Iterable[tuple[int, Lesson]], size: int) -> list[list[tuple[int, Lesson]]]:
+    """Slots with their lessons by what opens them, as many of those to a group as bring about `size` lessons."""
+    scopes: dict[str, list[tuple[int, Lesson]]] = {}
+    for at, one in slots:
+        scopes.setdefault(one.scope, []).append((at, one))
+    groups: list[list[tuple[int, Lesson]]] = []
+    for same in scopes.values():
         if groups and len(groups[-1]) + len(same) <= size:
             groups[-1] += same
         else:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from memkit.fast.lm.places import head
 from memkit.slow.lm import scope
-from memkit.slow.lm.examples import Example, padded, to_device
+from memkit.slow.lm.examples import Example, Tokens, padded, to_device
 from memkit.slow.lm.expert import PHRASE, Expert
-from memkit.slow.lm.slots import Slots, gate, lanes, layers, opening, scope_layer
+from memkit.slow.lm.own import Ear
+from memkit.slow.lm.slots import Slots, layers, opening, scope_layer, settled
 
 LIKELY = 64  # tokens of a frozen answer that are compared
 
@@ -73,19 +74,25 @@ def half(model: Any) -> int:
     return len(layers(model)) // 2
 
 
-def read(model: Any, examples: Sequence[Example], chain: Sequence[Expert]) -> list[Row]:
+def read(model: Any, examples: Sequence[Example], chain: Sequence[Expert], ear: Ear | None = None) -> list[Row]:
     """Run the lower half, once."""
     tokens = [example.ids for example in examples]
     early = scope.states(model, tokens, scope_layer(model))
     below = scope.states(model, tokens, half(model) - 1)
     rows = zip(examples, below, early, strict=True)
-    return [Row(example, hidden, open_at(states, chain)) for example, hidden, states in rows]
+    return [Row(example, hidden, open_at(states, chain, example.ids, ear)) for example, hidden, states in rows]
 
 
-def open_at(states: Tensor, chain: Sequence[Expert]) -> Tensor:
-    """Which slots of a chain are open at each token of a text (t, s), bool."""
+def open_at(states: Tensor, chain: Sequence[Expert], ids: Tokens | None = None, ear: Ear | None = None) -> Tensor:
+    """Which slots of a chain are open at each token of a text (t, s), bool.
+
+    Args:
+        states: of the scope layer (t, d). ids, ear: the tokens, and who hears among them what users ask.
+    """
     whole = nn.functional.pad(states.float(), (0, 0, PHRASE - 1, 0))[None]
-    return gate(torch.cat([opening(whole, expert) for expert in chain], dim=-1), of=lanes(chain))[0]
+    opens = torch.cat([opening(whole, expert) for expert in chain], dim=-1)
+    allowed = torch.ones_like(opens[:, 0])
+    return settled(opens, allowed, chain, None if ids is None else torch.tensor([ids]), ear)[0][0]
 
 
 def taught(model: Any, rows: Sequence[Row], seen: Sequence[Row]) -> list[Row]:
