@@ -328,3 +328,22 @@ def test_a_style_is_asked_for(memory, model, words, tmp_path):
         memory.consolidate(style=True)
     refused = CliRunner().invoke(app, ["consolidate", str(tmp_path / "a.mem"), "--style"])
     assert refused.exit_code != 0 and "--model" in refused.output
+
+
+def test_a_sleep_that_is_stopped_goes_on_from_its_checkpoint_with_the_messages_that_it_began_with(
+    memory, model, words, monkeypatch
+):
+    monkeypatch.setattr("memkit.slow.lm.checkpoints.EVERY", 0.0)
+    asked = []
+    stop = Budget(stopped=lambda: asked.append(1) or len(asked) > 1)
+    chat(memory, 40)
+    report = sleep(memory, model, words, budget=stop)
+    assert not report.bands and not report.finished
+    (checkpoint,) = memory._index.root.glob("style-*.sleep")
+    chat(memory, 12, first=40)
+    report = sleep(memory, model, words)
+    (band,) = report.bands
+    assert band.items == 40 and not report.finished and not checkpoint.exists()
+    assert len(report.losses[band.id]) == QUICK.steps
+    (last,) = sleep(memory, model, words).bands
+    assert last.items == 52

@@ -66,6 +66,19 @@ def resume(point: Point, values: Tensor, optimizer: Any) -> int:
     return point.step
 
 
+def of(folder: Path, stem: str, newest: int) -> tuple[Path, int]:
+    """The checkpoint of a sleep, and the log position up to which it learns: of one that was cut short, or a new one.
+
+    Args:
+        folder: where it is. stem: names whose sleep it is. newest: log position up to which a new one would learn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(folder.glob(f"{stem}-*.sleep"))
+    if found:
+        return found[0], int(found[0].stem.rpartition("-")[2])
+    return folder / f"{stem}-{newest}.sleep", newest
+
+
 def digest(*work: Any) -> str:
     """What is trained, and how: a checkpoint of other work is not gone on from."""
     return hashlib.sha256(repr(work).encode()).hexdigest()

@@ -263,12 +263,13 @@ def question(part: Statement) -> str:
             asks, after = "When", ""
         return f"{asks} {moved.group(1)} {before}{' ' + after if after else ''}?"
     who = rf"(?P<who>{re.escape(part.subject)}(?:['’]s \w+)?)"
-    acts = re.fullmatch(rf"{who} (?P<verb>\w+)(?P<rest>( \w+)*?)( (a|an|the))?", lead)
+    acts = re.fullmatch(rf"{who} (?P<verb>\w+)(?P<rest>( [\w'’]+)*?)( (a|an|the))?", lead)
     done = acts and person.infinitive(acts["verb"])
     if not acts or not done:
         return f"{lead} what?"
-    where = acts["rest"].strip() in {"in", "at", "near"}
-    return f"{'Where' if where else 'What'} {done[0]} {acts['who']} {done[1]}{'' if where else acts['rest']}?"
+    what, _, last = acts["rest"].rpartition(" ")
+    where = last in {"in", "at", "near"} and (not what or part.value[0].isupper())
+    return f"{'Where' if where else 'What'} {done[0]} {acts['who']} {done[1]}{what if where else acts['rest']}?"
 
 
 def holds(text: str, value: str) -> bool:

@@ -23,7 +23,7 @@ from memkit.relations import cosine, is_newer, may_supersede, supersedes
 from memkit.slow import bands
 from memkit.slow.bands import Made
 from memkit.slow.gate import Verdict
-from memkit.slow.lm import gate, probes
+from memkit.slow.lm import checkpoints, gate, probes
 from memkit.slow.lm.expert import Expert, to_arrays
 from memkit.slow.lm.forms import Lesson, Writer, lesson, tells
 from memkit.slow.lm.held import KIND, Held, held
@@ -63,16 +63,16 @@ class LMSleeper:
     """Makes the language model bands of one file.
 
     Args:
-        checkpoints: directory for what a killed training goes on from.
+        folder: of the index, which an erasure removes; what a killed training goes on from is there.
 
     Raises:
         InvalidInput: a memory is attached to the model, or it is no dense decoder.
     """
 
-    def __init__(self, store: Store, tier: FastTier, lm: LanguageModel, checkpoints: Path) -> None:
+    def __init__(self, store: Store, tier: FastTier, lm: LanguageModel, folder: Path) -> None:
         if getattr(lm.model, "_memkit_attached", False):
             raise InvalidInput("this model has a memory attached; consolidate after that block, or with another copy")
-        self._store, self._tier, self._lm, self._folder = store, tier, lm, checkpoints
+        self._store, self._tier, self._lm, self._folder = store, tier, lm, folder
         self._name = identity(lm.model)
 
     def sleep(
@@ -89,7 +89,8 @@ class LMSleeper:
         return go_round(work, budget, progress)
 
     def _slept(self, family: Family, rows: Sequence[Row], budget: Budget, due: int) -> Slept:
-        checkpoint, through = self._checkpoint(family, rows)
+        stem = f"lm-{bands.digest_of([family, self._name])[:16]}"
+        checkpoint, through = checkpoints.of(self._folder, stem, max(row.position for row in rows))
         everything, rows = rows, [row for row in rows if row.position <= through]
         later = len(rows) < len(everything)
         work = _Consolidation(self._lm, rows, held(self._store, family, self._name), self._looked(family))
@@ -111,16 +112,6 @@ class LMSleeper:
         losses = [loss for group in made.report.losses for loss in group]
         left = later or bool(made.report.left) or len(chosen.rows) + len(chosen.untrusted) < len(work.fresh)
         return Slept.with_band(band, losses, finished=not left)
-
-    def _checkpoint(self, family: Family, rows: Sequence[Row]) -> tuple[Path, int]:
-        """The file of a training that was cut short, and the log position up to which it learned; or of a new one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        stem = f"lm-{bands.digest_of([family, self._name])[:16]}"
-        found = sorted(self._folder.glob(f"{stem}-*.sleep"))
-        if found:
-            return found[0], int(found[0].stem.rpartition("-")[2])
-        newest = max(row.position for row in rows)
-        return self._folder / f"{stem}-{newest}.sleep", newest
 
     def _looked(self, family: Family) -> set[int]:
         """Positions that the newest band of a family looked at, let in or not."""

@@ -17,7 +17,7 @@ from memkit.fast.tier import FastTier
 from memkit.slow import bands
 from memkit.slow.bands import Made
 from memkit.slow.gate import Verdict
-from memkit.slow.lm import gate, probes, style
+from memkit.slow.lm import checkpoints, gate, probes, style
 from memkit.slow.lm.expert import STYLE as LANE
 from memkit.slow.lm.expert import Expert, to_arrays
 from memkit.slow.lm.held import STYLE, Held, held, made_from
@@ -46,22 +46,28 @@ class StyleSleeper:
     def sleep(self, scope: Mapping[str, str], budget: Budget, *, progress: Rounds | None = None) -> SleepReport:
         """One sleep for the families that have items within a scope (all, without one)."""
         self._store.refresh()
-        self._folder.mkdir(parents=True, exist_ok=True)
         found = families(self._store, self._tier, scope).items()
         work = {family: partial(self._slept, family, rows, budget) for family, rows in found}
         return go_round(work, budget, progress)
 
     def _slept(self, family: Family, rows: Sequence[Row], budget: Budget) -> Slept:
+        stem = f"style-{bands.digest_of([family, self._name])[:16]}"
+        checkpoint, through = checkpoints.of(self._folder, stem, max(row.position for row in rows))
+        later = any(row.position > through for row in rows)
+        rows = [row for row in rows if row.position <= through]
         said = style.messages(rows)
         before = held(self._store, family, self._name, kind=STYLE)
         mine = [r for r in lineage.records(self._store) if r.purpose == (STYLE, family, self._name)]
         last = mine[-1] if mine else None
         due = {name: same for name, same in said.items() if _is_due(name, same, before, last)}
         if not due:
-            return Slept(reason=f"nobody has enough new messages for a style; it takes {style.LEAST}")
+            checkpoint.unlink(missing_ok=True)
+            reason = f"nobody has enough new messages for a style; it takes {style.LEAST}"
+            return Slept(reason=reason, finished=not later)
         try:
             with frozen(self._lm.model, self._lm.device):
-                made = self._learned(family, rows, due, before, budget)
+                trained = self._trained(due, budget, checkpoint)
+                made = self._learned(family, rows, due, before, trained)
         except StoppedError:
             return Slept(finished=False)
         if set(made.report.left) >= set(due):
@@ -69,15 +75,20 @@ class StyleSleeper:
         looked = set(positions(last.value.get("looked", []))) if last else set()
         band = bands.write(self._store, self._made(family, made, before, looked))
         losses = [loss for each in made.report.losses for loss in each]
-        return Slept.with_band(band, losses, finished=not made.report.left)
+        return Slept.with_band(band, losses, finished=not (made.report.left or later))
 
     def _learned(
-        self, family: Family, rows: Sequence[Row], due: Mapping[str, list[Row]], before: Held | None, budget: Budget
+        self,
+        family: Family,
+        rows: Sequence[Row],
+        due: Mapping[str, list[Row]],
+        before: Held | None,
+        trained: tuple[Expert, Report],
     ) -> _Learned:
         facts = held(self._store, family, self._name)
         chain = gate.chain(facts.expert if facts else None)
-        trained, report = self._trained(due, budget)
-        passed, reasons, metrics = self._sifted(trained, due, chain)
+        expert, report = trained
+        passed, reasons, metrics = self._sifted(expert, due, chain)
         reasons += [f"{name}: their name is not told from other text" for name in report.shut]
         kept = before.expert.without(set(before.whole.items) - set(made_from(before.record))) if before else None
         whole = self._whole(family, kept, passed)
@@ -97,7 +108,7 @@ class StyleSleeper:
         others = dict.fromkeys(name for name in (*style.OTHERS, *family) if name and name.lower() not in known)
         return whole.beside(style.silent(*self._pair, others)) if whole.items else whole
 
-    def _trained(self, due: Mapping[str, list[Row]], budget: Budget) -> tuple[Expert, Report]:
+    def _trained(self, due: Mapping[str, list[Row]], budget: Budget, checkpoint: Path) -> tuple[Expert, Report]:
         def told(_: Progress) -> None:
             if budget.stopped() or not self._folder.is_dir():
                 raise StoppedError
@@ -108,6 +119,7 @@ class StyleSleeper:
             recipe=style.RECIPE,
             seconds=budget.left,
             progress=told,
+            checkpoint=checkpoint,
         )
         return trained.expert._replace(lane=LANE), trained.report
 
