@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: tests run in two processes
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported: tests call nobody
 sys.path.insert(0, str(Path(__file__).parent))  # for `support`, under --import-mode=importlib
 

@@ -36,8 +36,11 @@ from memkit.slow.lm.unrelated import unrelated
 from memkit.slow.lm.upper import Row, Weights, Where
 
 KEPT_TOKENS = 6  # of each answer that should stay as it was
-SHARED = 0.5  # power of how many slots are open together, by which their steps are shorter
-MANY = 24  # of one subject, from which they are more in number
+FEW, SHARED = (
+    3,
+    2 / 3,
+)  # slots of one subject, from which on their steps are shorter, and by which power of their number
+MANY, LONGER = 24, 0.5  # those from which on there are more steps, likewise
 TOLD = 8  # steps between two words of progress: each waits for the device
 
 
@@ -306,13 +309,13 @@ def _shares(lessons: Sequence[Lesson]) -> Tensor:
     """How long the steps of each slot are, (s, 1, 1, 1): the more of one subject there are the shorter, because all of
     them go down one slope at once."""
     counts = Counter(one.scope for one in lessons)
-    return torch.tensor([counts[one.scope] ** -SHARED for one in lessons])[:, None, None, None]
+    return torch.tensor([max(1.0, counts[one.scope] / FEW) ** -SHARED for one in lessons])[:, None, None, None]
 
 
 def _steps(usual: int, lessons: Sequence[Lesson]) -> int:
     """How many steps a group takes."""
     largest = max(Counter(one.scope for one in lessons).values())
-    return round(usual * float(max(1.0, largest / MANY) ** SHARED))
+    return round(usual * float(max(1.0, largest / MANY) ** LONGER))
 
 
 @contextmanager
