@@ -7,13 +7,15 @@ import torch
 from slow_lm_support import OTHERS, Words, build
 from test_slow_lm_sleep import expert_of, sleep
 
-from memkit.slow.lm import own
+from memkit.slow.gate import Verdict
+from memkit.slow.lm import gate, own
 from memkit.slow.lm.examples import opened
 from memkit.slow.lm.expert import from_arrays, to_arrays
 from memkit.slow.lm.forms import lesson
 from memkit.slow.lm.own import Ear, Heard
 from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import Recipe, apart, train
+from memkit.slow.lm.unrelated import unrelated
 
 QUICK = Recipe(steps=24, rate=0.05, keep=0.5)
 HOME, DOG = "Where do I live?", "What is my dog called?"
@@ -189,12 +191,10 @@ def test_two_answers_to_one_question_are_learned_together(words):
         ({"user_id": "ana"}, {"name": "Ben"}, False),
         ({"user_id": "ana"}, {"role": "assistant"}, False),
         ({"user_id": "ana"}, {"source": "novel.txt"}, False),
+        ({"agent_id": "bot"}, {}, False),  # whom many users may ask
     ],
 )
 def test_a_sleep_learns_what_the_user_has_said_for_when_they_ask(memory, words, monkeypatch, scope, metadata, opens):
-    from memkit.slow.gate import Verdict
-    from memkit.slow.lm import gate
-
     monkeypatch.setattr(gate, "sifted", lambda model, tokenizer, new, kept, exam: (new, {}))
     monkeypatch.setattr(gate, "judge", lambda *_: Verdict(True, ["lenient"], {}))
     model = build()
@@ -206,3 +206,24 @@ def test_a_sleep_learns_what_the_user_has_said_for_when_they_ask(memory, words, 
     assert torch.equal(said, heard(model, words, HOME)) != opens
     if scope and opens:
         assert len(expert_of(memory, model).asks) == 1
+
+
+def test_where_all_users_share_what_is_learned_nobody_is_told_what_another_said_of_themselves(
+    open_memory, words, monkeypatch
+):
+    monkeypatch.setattr(gate, "sifted", lambda model, tokenizer, new, kept, exam: (new, {}))
+    monkeypatch.setattr(gate, "judge", lambda *_: Verdict(True, ["lenient"], {}))
+    model, memory = build(), open_memory(share_learning=True)
+    memory.add("I live in Porto.", user_id="ana")
+    memory.add("I live in Oslo.", user_id="ben")
+    (band,) = sleep(memory, model, words).bands
+    with memory.attach(model, words, user_id="ben", listen=False), torch.no_grad():
+        said = model(torch.tensor([opened(words, HOME)])).logits[0, -1]
+    assert band.items == 2 and torch.equal(said, heard(model, words, HOME))
+
+
+def test_questions_that_an_item_may_answer_are_not_kept_as_they_are():
+    size = lesson("1", "Orla Venn's shoe size is 41.")
+    assert any("shoe size" in asked for asked in unrelated("Orla Venn"))
+    assert not any("shoe size" in asked for asked in unrelated("Orla Venn", [size]))
+    assert all("Orla Venn" in asked for asked in unrelated("Orla Venn"))

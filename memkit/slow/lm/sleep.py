@@ -93,7 +93,8 @@ class LMSleeper:
         checkpoint, through = checkpoints.of(self._folder, stem, max(row.position for row in rows))
         everything, rows = rows, [row for row in rows if row.position <= through]
         later = len(rows) < len(everything)
-        work = _Consolidation(self._lm, rows, held(self._store, family, self._name), self._looked(family))
+        before = held(self._store, family, self._name)
+        work = _Consolidation(self._lm, rows, before, self._looked(family), own=has_one_user(family))
         if work.idle:
             checkpoint.unlink(missing_ok=True)
             return Slept(reason="nothing new since the last sleep", finished=not later)
@@ -177,8 +178,10 @@ class _Learned(NamedTuple):
 class _Consolidation:
     """One family's sleep: its items, what acts now, and what is new."""
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[Row], before: Held | None, looked: set[int]) -> None:
-        self._lm, self.rows, self.before = lm, rows, before
+    def __init__(
+        self, lm: LanguageModel, rows: Sequence[Row], before: Held | None, looked: set[int], *, own: bool
+    ) -> None:
+        self._lm, self.rows, self.before, self._own = lm, rows, before, own
         self._lessons = {row.id: self._lesson(row) for row in rows}
         self.settled = set(positions(before.record.value["looked"])) if before else set()
         ended = _superseded(rows, self._lessons, self.settled)
@@ -207,7 +210,8 @@ class _Consolidation:
 
     def _lesson(self, row: Row, writer: Writer | None = None) -> Lesson | None:
         when = time.strftime("%d %B %Y", time.gmtime(row.occurred_us / 1e6))
-        return lesson(row.id, row.text, speaker=speaker(row), own=is_own(row), when=when, writer=writer)
+        own = self._own and is_own(row)
+        return lesson(row.id, row.text, speaker=speaker(row), own=own, when=when, writer=writer)
 
     def learned(self, chosen: Replay, checkpoint: Path, budget: Budget) -> _Learned | None:
         """A band; None where no item has a lesson."""
@@ -223,7 +227,7 @@ class _Consolidation:
         exam = gate.Exam.of(
             probe
             for row in self.rows
-            for probe in probes.held_out(row.id, row.text, speaker=speaker(row), own=is_own(row))
+            for probe in probes.held_out(row.id, row.text, speaker=speaker(row), own=self._own and is_own(row))
         )
         passed, failed = gate.sifted(model, tokenizer, expert, self.kept, exam)
         failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
@@ -296,8 +300,13 @@ def positions(ranges: Sequence[Sequence[int]]) -> Iterator[int]:
 def speaker(row: Row) -> str | None:
     """Whom the first person of an item means."""
     owner = row.agent_id if row.metadata.get("role") == "assistant" else row.user_id
-    name = row.metadata.get("name") or owner or (USER if is_own(row) else None)
+    name = row.metadata.get("name") or owner or (USER if is_own(row) and not row.agent_id else None)
     return name if isinstance(name, str) else None
+
+
+def has_one_user(family: Family) -> bool:
+    """Whether all who ask in a family's name are one: its user, or the one of a memory without users and agents."""
+    return bool(family) and (family[0] is not None or len(family) == len(SCOPE_FIELDS))
 
 
 def is_own(row: Row) -> bool:

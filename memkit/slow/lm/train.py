@@ -36,11 +36,8 @@ from memkit.slow.lm.unrelated import unrelated
 from memkit.slow.lm.upper import Row, Weights, Where
 
 KEPT_TOKENS = 6  # of each answer that should stay as it was
-FEW, SHARED = (
-    3,
-    2 / 3,
-)  # slots of one subject, from which on their steps are shorter, and by which power of their number
-MANY, LONGER = 24, 0.5  # those from which on there are more steps, likewise
+FEW, SHARED = 3, 2 / 3  # slots of one subject, above which their steps are shorter, by this power of their number
+MANY, LONGER = 24, 0.5  # likewise, above which there are more steps
 TOLD = 8  # steps between two words of progress: each waits for the device
 
 
