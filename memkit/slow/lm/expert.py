@@ -72,7 +72,7 @@ class Expert(NamedTuple):
     lane: str = FACTS
 
     def to(self, device: str | torch.device) -> Expert:
-        """The band on a device."""
+        """The band on a device; its questions stay on the CPU, where they are compared."""
         return self._replace(
             mean=self.mean.to(device),
             spread=self.spread.to(device),
@@ -81,8 +81,6 @@ class Expert(NamedTuple):
             near=self.near.to(device),
             values=self.values.to(device),
             directions=self.directions.to(device),
-            asked=self.asked.to(device),
-            asks=self.asks.to(device),
         )
 
     def without(self, ids: Collection[str]) -> Expert:
@@ -94,7 +92,7 @@ class Expert(NamedTuple):
         kept = list(slots)
         place = torch.full((len(self.items),), -1, device=self.owner.device)
         place[kept] = torch.arange(len(kept), device=place.device)
-        owner, asks = place[self.owner], place[self.asks]
+        owner, asks = place[self.owner], place.cpu()[self.asks]
         return self._replace(
             items=tuple(self.items[at] for at in kept),
             keys=self.keys[owner >= 0],

@@ -64,8 +64,8 @@ def vectors(questions: Sequence[str]) -> Tensor:
 def opened_by(question: str, chain: Sequence[Expert], allowed: Tensor) -> Tensor:
     """Which slots of a chain a question opens (s,), of those that are allowed (s,)."""
     starts = accumulate((len(expert.items) for expert in chain), initial=0)
-    slots = torch.cat([expert.asks.cpu() + start for expert, start in zip(chain, starts, strict=False)])
-    alike = torch.cat([expert.asked.cpu() for expert in chain]) @ vectors([question])[0]
+    slots = torch.cat([expert.asks + start for expert, start in zip(chain, starts, strict=False)])
+    alike = torch.cat([expert.asked for expert in chain]) @ vectors([question])[0]
     alike[~allowed.cpu()[slots]] = 0.0
     best = alike >= max(NEAR, float(alike.max()) - TIED)
     return torch.zeros(len(allowed), dtype=torch.bool).index_fill(0, slots[best], True)

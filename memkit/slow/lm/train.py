@@ -281,8 +281,8 @@ def scoped(
         torch.tensor([phrase.near for _, phrase in keys], device=device),
         Slots(model).start(len(known)),
         _directions(known, apart(beside)).to(device),
-        own.vectors([question for one in known for question in one.asked]).to(device),
-        torch.tensor([at for at, one in enumerate(known) for _ in one.asked], dtype=torch.int64, device=device),
+        own.vectors([question for one in known for question in one.asked]),
+        torch.tensor([at for at, one in enumerate(known) for _ in one.asked], dtype=torch.int64),
     )
     return blank, known, [one.id for one in lessons if one.id not in blank.items]
 
