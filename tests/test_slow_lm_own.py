@@ -53,8 +53,9 @@ def heard(model, words, question, bands=(), *, tokenizer=True):
         ("Where do I live?", "Where do I live?"),
         ("Hi! I forgot something. What is my dog called?", "What is my dog called?"),
         ("what is my sister called", "what is my sister called"),
-        ("Remind me where I live.", "Remind me where I live"),
-        ("Can you tell me what my job is?", "Can you tell me what my job is?"),
+        ("Remind me where I live.", "where I live"),
+        ("Do you remember my birthday?", "my birthday?"),
+        ("Can you tell me what my job is?", "what my job is?"),
         ("hey, what's my dog's name?", "hey, what's my dog's name?"),
         ("Do I have a dog?", "Do I have a dog?"),
         ("How do I boil an egg?", None),
@@ -91,7 +92,7 @@ def test_a_question_about_oneself_is_told_by_its_words(turn, question):
 )
 def test_what_users_say_of_themselves_is_learned_for_when_they_ask(text, asked, lead):
     made = lesson("1", text, speaker="Ana", own=True)
-    assert made.own.asked == (asked,) and not made.own.subject
+    assert [question for question, _ in made.own.asked] == [asked] and not made.own.subject
     assert {form.prompt for form in made.own.forms} == {asked, f"Do you remember? {asked}"}
     assert [form.lead for form in made.own.forms if form.lead] == [lead]
     assert lesson("1", text, speaker="Ana").own is None
@@ -175,7 +176,7 @@ def test_two_answers_to_one_question_are_learned_together(words):
     model = build()
     lessons = [lesson(name, f"My dog is called {name}.", speaker="Ana", own=True) for name in ("Rex", "Bo")]
     expert = train(model, words, lessons, recipe=QUICK).expert
-    mine = expert.only(sorted(expert.asks.tolist()))
+    mine = expert.only(sorted({*expert.asks.tolist()}))
     assert mine.together({"Rex"}) == {"Rex", "Bo"}
     assert own.opened_by(DOG, [mine], torch.ones(2, dtype=torch.bool)).all()
     assert not own.opened_by(EGG, [mine], torch.ones(2, dtype=torch.bool)).any()

@@ -54,7 +54,7 @@ class Expert(NamedTuple):
         keys: (k, m, d) unit length, zero before the first token. owner: (k,) the slot of each.
         near: (k,) cosine that every token of a phrase must reach.
         values: A (s, l, r, o), float32. directions: (s,) which set of directions each slot reads.
-        asked: (q, e) unit vectors of questions that users may ask about themselves. asks: (q,) the slot of each.
+        asked: (q, e) unit vectors of what users may ask about themselves, with the answer. asks: (q,) the slot of each.
         lane: slots of one silence each other, and those of others act beside them.
     """
 

@@ -59,7 +59,7 @@ class Lesson(NamedTuple):
 
     Attributes:
         id: of the item. text: as it stands in the log. subject: the words that open its slot when they are read.
-        forms: wordings of it. asked: questions that open its slot, instead of a subject.
+        forms: wordings of it. asked: questions that open its slot, instead of a subject, with answers.
         own: of an item about the user, what a slot learns that opens when the user asks about themselves.
     """
 
@@ -67,13 +67,13 @@ class Lesson(NamedTuple):
     text: str
     subject: str
     forms: tuple[Form, ...]
-    asked: tuple[str, ...] = ()
+    asked: tuple[tuple[str, str], ...] = ()
     own: Lesson | None = None
 
     @property
     def scope(self) -> str:
         """What its slot has in common with those that are open at the same time."""
-        return self.subject or self.asked[0]
+        return self.subject or self.asked[0][0]
 
 
 class Statement(NamedTuple):
@@ -116,7 +116,7 @@ def lesson(
 
 
 def _own(id: str, text: str, found: Sequence[Statement]) -> Lesson | None:
-    asked = tuple(dict.fromkeys(map(asked_in_person, found)))
+    asked = tuple(dict.fromkeys((asked_in_person(part), part.value) for part in found))
     forms = tuple(form for part in found for form in in_person(part))
     return Lesson(id, text, "", forms, asked) if found else None
 

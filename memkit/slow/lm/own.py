@@ -3,8 +3,8 @@
 Such a question is told by its words, in a turn of the user's and nowhere else: it asks, in the first person, for what
 is so ("What is my dog called?", "Remind me where I live."), not for help or advice ("How do I boil an egg?", "What
 should I cook?"), and the turn says nothing of the speaker itself ("My name is Sam. What is my name?"), nor names
-somebody that is known. It opens the slot whose own question is most like it, by the vectors of the embedder that comes
-with memkit, if it is like it at all, from the beginning of the answer on until the next turn.
+somebody that is known. It opens the slot whose own question with its answer is most like it, by the vectors of the
+embedder that comes with memkit, if it is like it at all, from the beginning of the answer on until the next turn.
 
 axes: s slots · q questions of slots · e dims of their vectors
 """
@@ -22,9 +22,9 @@ from torch import Tensor
 from memkit.embed import default_embedder
 from memkit.slow.lm.examples import Tokens, opened
 from memkit.slow.lm.expert import ASKED, TIED, Expert
-from memkit.slow.lm.forms import sentences
+from memkit.slow.lm.forms import Lesson, sentences
 
-NEAR = 0.5  # cosine of a question that is one of a slot's own, in other words
+NEAR = 0.5  # cosine of a slot's own question, in other words, with the question and its answer
 LONGEST = 128  # tokens of a turn that may be such a question
 SAMPLES = "Where is it?", "Thank you."  # turns that have neither beginning nor end in common
 ME = re.compile(r"\b(?:I|me|my|mine|myself)\b", re.IGNORECASE)
@@ -39,11 +39,16 @@ REMINDS = re.compile(r"\b(?:remind|tell|recall|remember|know|forgot|forgotten|fo
 SEEKS_HELP = re.compile(
     r"\b(?:can|could|should|shall|would|will|may|might|must|if|help|need|want|why)\b|\bhow (?:do|to)\b", re.IGNORECASE
 )
+PREAMBLE = re.compile(
+    r"(?:please,? )?(?:(?:can|could|would|will) you (?:please )?)?(?:remind|tell) me\b(?: again\b|,? please\b)*[,:]? *"
+    r"|do you (?:still |happen to )?(?:remember|know) ",
+    re.IGNORECASE,
+)
 TO_YOU = re.compile(r"\b(?:you|your|we|our|us)\b", re.IGNORECASE)
 
 
 def asked(turn: str) -> str | None:
-    """The question about themselves with which a user's turn ends; None where it ends with none."""
+    """What users ask about themselves with the end of a turn, without "remind me"; None where they ask nothing."""
     said = sentences(turn)
     if not said or any(ME.search(one) and not (one.endswith("?") or REMINDS.search(one)) for one in said[:-1]):
         return None
@@ -51,14 +56,29 @@ def asked(turn: str) -> str | None:
     reminds = REMINDS.search(last)
     asks = ASKS.match(last) or reminds
     bare = re.sub(r"\b(?:can|could|will|would) you\b", "", last, flags=re.IGNORECASE) if reminds else last
-    mine = re.sub(r"\b(?:remind|tell) me\b", "", last, flags=re.IGNORECASE)
+    mine = PREAMBLE.sub("", last, count=1)
     about_them = asks and ME.search(mine) and not SEEKS_HELP.search(bare) and (reminds or not TO_YOU.search(last))
-    return last if about_them else None
+    return mine if about_them else None
 
 
 def vectors(questions: Sequence[str]) -> Tensor:
     """What questions are compared by: (q, e), unit length."""
-    return torch.from_numpy(default_embedder().embed_documents(list(questions))).reshape(len(questions), ASKED)
+    found = torch.from_numpy(default_embedder().embed_documents(list(questions)))
+    return found.reshape(len(questions), ASKED)
+
+
+def keys(lessons: Sequence[Lesson], beside: Sequence[Lesson]) -> list[list[str]]:
+    """What opens each lesson's slot: its questions, each with every answer that some lesson has, so that slots of one
+    question open together.
+
+    Args:
+        beside: lessons that other slots have learned.
+    """
+    answers: dict[str, list[str]] = {}
+    for question, answer in dict.fromkeys(pair for one in (*lessons, *beside) for pair in one.asked):
+        answers.setdefault(question, []).append(answer)
+    questions = (dict.fromkeys(question for question, _ in one.asked) for one in lessons)
+    return [[f"{question} {answer}." for question in some for answer in answers[question]] for some in questions]
 
 
 def opened_by(question: str, chain: Sequence[Expert], allowed: Tensor) -> Tensor:

@@ -270,6 +270,7 @@ def scoped(
     known = [one for one in apart(lessons) if found.get(one.subject) or one.asked]
     keys = [(at, phrase) for at, one in enumerate(known) for phrase in found.get(one.subject, ())]
     filled = [nn.functional.pad(phrase.states, (0, 0, PHRASE - len(phrase.states), 0)) for _, phrase in keys]
+    asked = [(at, text) for at, texts in enumerate(own.keys(known, apart(beside))) for text in texts]
     device = scale.mean.device
     blank = Expert(
         identity(model),
@@ -281,8 +282,8 @@ def scoped(
         torch.tensor([phrase.near for _, phrase in keys], device=device),
         Slots(model).start(len(known)),
         _directions(known, apart(beside)).to(device),
-        own.vectors([question for one in known for question in one.asked]),
-        torch.tensor([at for at, one in enumerate(known) for _ in one.asked], dtype=torch.int64),
+        own.vectors([text for _, text in asked]),
+        torch.tensor([at for at, _ in asked], dtype=torch.int64),
     )
     return blank, known, [one.id for one in lessons if one.id not in blank.items]
 
