@@ -228,3 +228,7 @@ def test_questions_that_an_item_may_answer_are_not_kept_as_they_are():
     assert any("shoe size" in asked for asked in unrelated("Orla Venn"))
     assert not any("shoe size" in asked for asked in unrelated("Orla Venn", [size]))
     assert all("Orla Venn" in asked for asked in unrelated("Orla Venn"))
+
+
+def test_of_many_questions_the_nearest_must_be_nearer():
+    assert own.near(0) == own.near(1) == own.NEAR < own.near(8) < own.near(72) < own.near(10_000) == own.MOST

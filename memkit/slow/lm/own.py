@@ -11,6 +11,7 @@ axes: s slots · q questions of slots · e dims of their vectors
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate
@@ -24,7 +25,7 @@ from memkit.slow.lm.examples import Tokens, opened
 from memkit.slow.lm.expert import ASKED, TIED, Expert
 from memkit.slow.lm.forms import Lesson, sentences
 
-NEAR = 0.5  # cosine of a slot's own question, in other words, with the question and its answer
+NEAR, FURTHER, MOST = 0.4, 0.025, 0.52  # see `near`
 LONGEST = 128  # tokens of a turn that may be such a question
 SAMPLES = "Where is it?", "Thank you."  # turns that have neither beginning nor end in common
 ME = re.compile(r"\b(?:I|me|my|mine|myself)\b", re.IGNORECASE)
@@ -87,8 +88,13 @@ def opened_by(question: str, chain: Sequence[Expert], allowed: Tensor) -> Tensor
     slots = torch.cat([expert.asks + start for expert, start in zip(chain, starts, strict=False)])
     alike = torch.cat([expert.asked for expert in chain]) @ vectors([question])[0]
     alike[~allowed.cpu()[slots]] = 0.0
-    best = alike >= max(NEAR, float(alike.max()) - TIED)
+    best = alike >= max(near(int(allowed.cpu()[slots].sum())), float(alike.max()) - TIED)
     return torch.zeros(len(allowed), dtype=torch.bool).index_fill(0, slots[best], True)
+
+
+def near(count: int) -> float:
+    """The cosine that a question must have with the nearest of so many: of many, one is nearer by chance."""
+    return min(MOST, NEAR + FURTHER * math.log(max(count, 1)))
 
 
 class Heard(NamedTuple):
