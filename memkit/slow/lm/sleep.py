@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,11 +224,7 @@ class _Consolidation:
         old = [one for id_, one in self._lessons.items() if one and id_ in items and one.subject in subjects]
         expert, report = self._trained(new, old, checkpoint, budget)
         model, tokenizer = self._lm.model, self._lm.tokenizer
-        exam = gate.Exam.of(
-            probe
-            for row in self.rows
-            for probe in probes.held_out(row.id, row.text, speaker=speaker(row), own=self._own and is_own(row))
-        )
+        exam = exam_of(self.rows, own=self._own)
         passed, failed = gate.sifted(model, tokenizer, expert, self.kept, exam)
         failed |= dict.fromkeys(report.shut, "its subject is not told from other text")
         whole = self.kept.beside(passed) if self.kept else passed
@@ -302,6 +298,15 @@ def speaker(row: Row) -> str | None:
     owner = row.agent_id if row.metadata.get("role") == "assistant" else row.user_id
     name = row.metadata.get("name") or owner or (USER if is_own(row) and not row.agent_id else None)
     return name if isinstance(name, str) else None
+
+
+def exam_of(rows: Iterable[Row], *, own: bool) -> gate.Exam:
+    """What a gate asks of items. Args: own: whether one user asks, whose own questions are among it."""
+    return gate.Exam.of(
+        probe
+        for row in rows
+        for probe in probes.held_out(row.id, row.text, speaker=speaker(row), own=own and is_own(row))
+    )
 
 
 def has_one_user(family: Family) -> bool:

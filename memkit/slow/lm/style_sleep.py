@@ -17,11 +17,11 @@ from memkit.fast.tier import FastTier
 from memkit.slow import bands
 from memkit.slow.bands import Made
 from memkit.slow.gate import Verdict
-from memkit.slow.lm import checkpoints, gate, probes, style
+from memkit.slow.lm import checkpoints, gate, style
 from memkit.slow.lm.expert import STYLE as LANE
 from memkit.slow.lm.expert import Expert, to_arrays
 from memkit.slow.lm.held import STYLE, Held, held, made_from
-from memkit.slow.lm.sleep import LanguageModel, StoppedError, families, is_own, positions, scope_of, speaker
+from memkit.slow.lm.sleep import LanguageModel, StoppedError, exam_of, families, has_one_user, positions, scope_of
 from memkit.slow.lm.train import Progress, Report, frozen, train
 from memkit.slow.rounds import Budget, SleepReport, Slept, go_round
 from memkit.slow.rounds import Progress as Rounds
@@ -94,7 +94,9 @@ class StyleSleeper:
         whole = self._whole(family, kept, passed)
         faults = ["nothing new was learned"]
         if passed.items:
-            old = _old_probes(rows, facts)
+            known = set(facts.expert.items) if facts else set()
+            asked = exam_of([row for row in rows if row.id in known], own=has_one_user(family))
+            old = asked.about(known)
             metrics |= gate.compared(*self._pair, [*chain, *gate.chain(kept)], [*chain, whole], old)
             faults = gate.worse(metrics)
         learned = {name: same for name, same in due.items() if name not in report.left}
@@ -185,14 +187,6 @@ def _is_due(name: str, rows: Sequence[Row], before: Held | None, last: Record | 
     fresh = sum(row.position not in looked for row in rows)
     lost = before is not None and last is not None and before.record.id == last.id and name in before.stale
     return lost or fresh > style.AGAIN * (len(rows) - fresh)
-
-
-def _old_probes(rows: Sequence[Row], facts: Held | None) -> list[probes.Probe]:
-    """Wordings of what the model has been taught, to see whether it still tells it."""
-    known = set(facts.expert.items) if facts else set()
-    found = [row for row in rows if row.id in known]
-    exam = gate.Exam.of(one for r in found for one in probes.held_out(r.id, r.text, speaker=speaker(r), own=is_own(r)))
-    return exam.about(known)
 
 
 def _packed(whole: Expert) -> bytes:

@@ -45,7 +45,8 @@ class Recipe(NamedTuple):
     """How slots are trained; the default was chosen on facts that no figure is from.
 
     Attributes:
-        steps: of a group. rate: of AdamW, in units of a map's own scale. lessons: of a group, about.
+        steps: of a group; more, where one subject has many lessons. lessons: of a group, about.
+        rate: of AdamW, in units of a map's own scale.
         keep: weight of what should stay. distil: of context distillation, KL from the model that sees the text.
         shown: forms of a lesson in a step.
     """
@@ -72,7 +73,8 @@ class Report(NamedTuple):
     """What training did.
 
     Attributes:
-        losses: a list a group, of each step, nats an answer token. learned: of each item, of all its forms at the end.
+        losses: a list a group, of each step, nats an answer token.
+        learned: of each item, of all forms at the end, in the worse of its slots.
         shut: items with no phrase that tells their subject from other text: not learned. left: the time did not reach.
         seconds: of the clock, of this run. steps: of this run and of those that it went on from.
     """
