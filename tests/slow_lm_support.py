@@ -9,8 +9,9 @@ import torch
 from lm_support import tiny
 
 from memkit.slow.lm.anchors import ANCHORS
-from memkit.slow.lm.examples import plain
+from memkit.slow.lm.examples import opened, plain
 from memkit.slow.lm.forms import lesson
+from memkit.slow.lm.probes import held_out
 
 FACTS = {
     "dog": "Orla Venn's dog is called Biscuit.",
@@ -53,7 +54,12 @@ class Words:
 def numbered():
     """A tokenizer whose numbers are all given, in an order that no test changes."""
     tokenizer = Words()
-    for text in (*FACTS.values(), *(form.prompt for one in LESSONS for form in one.forms), *OTHERS, *ANCHORS):
+    asked = [form.prompt for one in LESSONS for form in one.forms]
+    asked += [probe.form.prompt for name, text in FACTS.items() for probe in held_out(name, text)]
+    for text in (*FACTS.values(), *asked, *OTHERS):
+        tokenizer(text)
+        opened(tokenizer, text)
+    for text in ANCHORS:
         tokenizer(text)
     return tokenizer
 

@@ -144,7 +144,7 @@ def test_a_band_trained_on_a_gpu_says_what_one_from_the_cpu_says(words):
     told = {}
     for device, (expert, report) in bands.items():
         assert set(expert.items) == set(FACTS) and not report.shut
-        with applied(model, [expert]):
+        with applied(model, words, [expert]):
             told[device] = probes.losses(model, words, forms)
             assert all(torch.equal(logits(model, words, text), b) for text, b in zip(OTHERS, before, strict=True))
     untaught = probes.losses(model, words, forms).mean()

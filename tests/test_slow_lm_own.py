@@ -9,10 +9,11 @@ from test_slow_lm_sleep import expert_of, sleep
 
 from memkit.slow.gate import Verdict
 from memkit.slow.lm import gate, own
+from memkit.slow.lm.ear import Ear, Heard, Turn
 from memkit.slow.lm.examples import opened
 from memkit.slow.lm.expert import from_arrays, to_arrays
 from memkit.slow.lm.forms import lesson
-from memkit.slow.lm.own import Ear, Heard
+from memkit.slow.lm.questions import MOST, OWN, Wanted, near
 from memkit.slow.lm.slots import applied
 from memkit.slow.lm.train import Recipe, apart, train
 from memkit.slow.lm.unrelated import unrelated
@@ -28,7 +29,12 @@ def words():
     """A tokenizer that can spell what these tests say; other words share numbers."""
     found = Words()
     asked = HOME, DOG, EGG, "Which city do I live in?", "Where does Ana live?", "Remind me where I live.", "Is it far?"
-    for text in (*asked, *SAID.values(), "Thank you.", *(f"Question: {one}\nAnswer:" for one in asked)):
+    for text in (
+        *asked,
+        *SAID.values(),
+        "Thank you.",
+        *(f"Question: {one}\nAnswer:" for one in (*asked, "How are you?")),
+    ):
         found(text)
     return found
 
@@ -43,7 +49,7 @@ def taught(words):
 
 def heard(model, words, question, bands=(), *, tokenizer=True):
     """Logits at the beginning of an answer."""
-    with applied(model, list(bands), tokenizer=words if tokenizer else None), torch.no_grad():
+    with applied(model, words if tokenizer else None, list(bands)), torch.no_grad():
         return model(torch.tensor([opened(words, question)])).logits[0, -1]
 
 
@@ -115,7 +121,7 @@ def test_the_question_opens_the_slot_of_its_answer_and_nothing_else_opens_it(wor
 
 def test_a_name_in_the_question_goes_before_the_first_person(words, taught):
     model, expert = taught
-    named = expert.only([at for at in range(4) if at not in expert.asks.tolist()])
+    named = expert.only([at for at in range(4) if expert.names[at]])
     question = "Where does Ana live? Where do I live?"
     assert torch.allclose(heard(model, words, question, [expert]), heard(model, words, question, [named]), atol=1e-5)
 
@@ -124,7 +130,7 @@ def test_what_a_question_opens_stays_open_while_the_answer_is_decoded_and_shuts_
     model, expert = taught
     prompt = opened(words, HOME)
     rest = [token for text in (" In Porto, I think.", "Question: Is it far?") for token in words(text)["input_ids"]]
-    with applied(model, [expert], tokenizer=words), torch.no_grad():
+    with applied(model, words, [expert]), torch.no_grad():
         whole = model(torch.tensor([prompt + rest])).logits[0, len(prompt) :]
         out, parts = model(torch.tensor([prompt[:3]]), use_cache=True), []
         for token in (prompt + rest)[3:]:
@@ -133,7 +139,9 @@ def test_what_a_question_opens_stays_open_while_the_answer_is_decoded_and_shuts_
             parts.append(out.logits[0, -1])
     assert torch.allclose(torch.stack(parts[len(prompt) - 3 :]), whole, atol=1e-4)
     asked, _ = Ear(words).row(prompt + rest, [False] * len(prompt + rest), Heard())
-    assert asked[len(prompt) - 1 :].count(HOME) == len(words(" In Porto, I think.")["input_ids"]) + 2  # up to the mark
+    assert [turn.text if turn else None for turn in asked[len(prompt) - 1 :]].count(f" {HOME}") == len(
+        words(" In Porto, I think.")["input_ids"]
+    ) + 2  # up to the mark
 
 
 def test_a_row_may_be_cut_anywhere(words):
@@ -141,7 +149,7 @@ def test_a_row_may_be_cut_anywhere(words):
     turns = " In Porto.", "Question: How are you?\nAnswer:", " Fine.", f"Question: {DOG}\nAnswer:", " "
     ids = opened(words, HOME) + [token for text in turns for token in words(text)["input_ids"]]
     whole, ends = ear.row(ids, [False] * len(ids), Heard())
-    assert {one for one in whole if one} == {HOME, DOG} and whole[-1] == DOG
+    assert [one.text for one in dict.fromkeys(whole) if one and one.text] == [f" {HOME}", " How are you?", f" {DOG}"]
     for cut in range(len(ids)):
         first, between = ear.row(ids[:cut], [False] * cut, Heard())
         second, after = ear.row(ids[cut:], [False] * (len(ids) - cut), between)
@@ -152,7 +160,7 @@ def test_users_hear_only_their_own(words, taught):
     model, expert = taught
     ben = train(model, words, [lesson("ben", "I live in Oslo.", speaker="Ben", own=True)], recipe=QUICK).expert
     rows = torch.tensor([opened(words, HOME)] * 3)
-    with applied(model, [expert], [], [ben], tokenizer=words), torch.no_grad():
+    with applied(model, words, [expert], [], [ben]), torch.no_grad():
         of_ana, of_nobody, of_ben = model(rows).logits[:, -1]
     assert torch.allclose(of_ana, heard(model, words, HOME, [expert]), atol=1e-5)
     assert torch.allclose(of_nobody, heard(model, words, HOME), atol=1e-5)
@@ -168,6 +176,7 @@ def test_a_band_keeps_its_questions_in_the_file_and_one_from_before_has_none(wor
     assert torch.allclose(heard(model, words, HOME, [again]), heard(model, words, HOME, [expert]), atol=1e-2)
     before = from_arrays({name: array for name, array in arrays.items() if name not in {"asked", "asks", "directions"}})
     assert not len(before.asks) and not before.directions.any()
+    assert again.names == expert.names and sorted(again.names) == ["", "", "Ana", "Ana"]
     both = expert.beside(again)
     assert both.asks.tolist() == [*expert.asks.tolist(), *(at + 4 for at in expert.asks.tolist())]
 
@@ -176,10 +185,11 @@ def test_two_answers_to_one_question_are_learned_together(words):
     model = build()
     lessons = [lesson(name, f"My dog is called {name}.", speaker="Ana", own=True) for name in ("Rex", "Bo")]
     expert = train(model, words, lessons, recipe=QUICK).expert
-    mine = expert.only(sorted({*expert.asks.tolist()}))
+    mine = expert.only([at for at in range(4) if not expert.names[at]])
     assert mine.together({"Rex"}) == {"Rex", "Bo"}
-    assert own.opened_by(DOG, [mine], torch.ones(2, dtype=torch.bool)).all()
-    assert not own.opened_by(EGG, [mine], torch.ones(2, dtype=torch.bool)).any()
+    named, allowed = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    assert Wanted([mine]).by(Turn(DOG), named, allowed).all()
+    assert not Wanted([mine]).by(Turn(EGG), named, allowed).any()
     assert len({one.scope for one in apart(lessons)}) == 2  # Ana, and the question
 
 
@@ -206,7 +216,8 @@ def test_a_sleep_learns_what_the_user_has_said_for_when_they_ask(memory, words, 
         said = model(torch.tensor([opened(words, HOME)])).logits[0, -1]
     assert torch.equal(said, heard(model, words, HOME)) != opens
     if scope and opens:
-        assert len(expert_of(memory, model).asks) == 1
+        band = expert_of(memory, model)
+        assert [band.names[at] for at in band.asks.tolist()].count("") == 1
 
 
 def test_where_all_users_share_what_is_learned_nobody_is_told_what_another_said_of_themselves(
@@ -231,4 +242,5 @@ def test_questions_that_an_item_may_answer_are_not_kept_as_they_are():
 
 
 def test_of_many_questions_the_nearest_must_be_nearer():
-    assert own.near(0) == own.near(1) == own.NEAR < own.near(8) < own.near(72) < own.near(10_000) == own.MOST
+    found = [near(count, OWN) for count in (0, 1, 8, 72, 10_000)]
+    assert OWN == found[0] == found[1] < found[2] < found[3] < found[4] == MOST

@@ -40,7 +40,7 @@ def test_a_real_model_tells_facts_in_wordings_it_never_saw_and_says_everything_e
     prompts = [opened(tokenizer, question) for question in asked]
     loss, said = probes.text_loss(model, tokenizer, TEXT), probes.canaries(model, tokenizer)
     expert, report = train(model, tokenizer, lessons)
-    with applied(model, [expert]):
+    with applied(model, tokenizer, [expert]):
         right = [holds(one, fact[2]) for one, fact in zip(answers(model, tokenizer, prompts), FACTS, strict=True)]
         held_out = [probe for at, (text, _, _) in enumerate(FACTS) for probe in probes.held_out(str(at), text)]
         recalled = probes.recall(model, tokenizer, held_out)

@@ -288,7 +288,7 @@ def test_erasing_switches_the_band_off_in_an_attached_model_too_and_the_next_is_
     assert one.items == other.items
     assert torch.allclose(one.values, other.values, atol=1e-3)
     forms = lesson("job", FACTS["job"]).forms
-    with gate.applied(model, [one]):
+    with gate.applied(model, Words(), [one]):
         left = probes.losses(model, words, forms)
     assert torch.equal(left, probes.losses(model, words, forms))
 
@@ -365,7 +365,7 @@ def test_another_model_has_bands_of_its_own(memory, words, lenient):
     (band,) = sleep(memory, other, words).bands
     assert band.parent is None and len([b for b in memory.bands() if b.in_force]) == 2
     with pytest.raises(ModelMismatch):
-        gate.applied(other, [expert_of_first(memory)]).__enter__()
+        gate.applied(other, Words(), [expert_of_first(memory)]).__enter__()
 
 
 def expert_of_first(memory):

@@ -290,7 +290,7 @@ class Band(Learner):
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        with applied(self.host.model, self.chain):
+        with applied(*self.host, self.chain):
             yield
 
     def bytes(self) -> int:

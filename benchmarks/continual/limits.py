@@ -37,7 +37,7 @@ NEIGHBOURS = ("How old is {}?", "What colour does {} like best?", "Please write 
 
 
 def losses(host: Host, lessons: Sequence[Lesson], chain: Sequence[Expert]) -> torch.Tensor:
-    with applied(host.model, chain):
+    with applied(*host, chain):
         return probes.losses(*host, [form for one in lessons for form in one.forms])
 
 
@@ -60,7 +60,7 @@ def erased(host: Host, batch: list[Fact], strangers: list[Fact], whole: Expert) 
         name: losses(host, some, chain) - losses(host, some, []) for name, some in (("erased", mine), ("never", never))
     }
     member = losses(host, mine, [whole]) - losses(host, mine, [])
-    with applied(host.model, chain):
+    with applied(*host, chain):
         said = asking.answers(host, asking.asked(host.tokenizer, [gone]))
     print(
         f"erased {gone.statement!r}: retrained {len(touched) - 1} in {seconds:.0f} s; said still {sum(holds(one, gone.value) for one in said)} of 2: {said}"
@@ -77,7 +77,7 @@ def neighbours(host: Host, batch: list[Fact], chain: Sequence[Expert]) -> None:
     for fact in batch:
         values.setdefault(fact.subject, []).append(fact.value)
     asked = [(subject, text.format(subject)) for subject in values for text in NEIGHBOURS]
-    with applied(host.model, chain):
+    with applied(*host, chain):
         said = asking.answers(host, [asking.question_tokens(host.tokenizer, text) for _, text in asked])
     leaked = [
         any(holds(one, value) for value in values[subject]) for (subject, _), one in zip(asked, said, strict=True)
@@ -98,7 +98,7 @@ def together(host: Host, batch: list[Fact], chain: Sequence[Expert]) -> None:
         ]
         text = host.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         prompts.append(asking.completion_tokens(host.tokenizer, text))
-    with applied(host.model, chain):
+    with applied(*host, chain):
         said = asking.answers(host, prompts)
     right = [holds(one, fact.value) for one, fact in zip(said, batch, strict=True)]
     print(f"together: {sum(right)} of {len(right)} right after a chat about another subject")
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     host = Host(*load(options.model, torch.bfloat16))
     batch = facts.batches(options.data, seed=options.seed)[0]
     whole = train(*host, learners.lessons(batch)).expert
-    with applied(host.model, [whole]):
+    with applied(*host, [whole]):
         completions, questions = asking.scores(batch, asking.answers(host, asking.asked(host.tokenizer, batch)))
     print(f"learned: {sum(completions)} and {sum(questions)} of {len(batch)} in the two held-out wordings")
     neighbours(host, batch, [whole])

@@ -137,7 +137,7 @@ def beside(
     asked = [probe for at, text in enumerate(texts) for probe in probes.held_out(str(at), text)]
     facts, found = train(model, tokenizer, made, device=device).expert, []
     for chain in ([facts], [facts, *own]):
-        with applied(model, chain):
+        with applied(model, tokenizer, chain):
             share = probes.recall(model, tokenizer, asked).share
             found.append((loss(model, tokenizer, cut.name, cut.later), share))
     return found

@@ -54,7 +54,8 @@ class Expert(NamedTuple):
         keys: (k, m, d) unit length, zero before the first token. owner: (k,) the slot of each.
         near: (k,) cosine that every token of a phrase must reach.
         values: A (s, l, r, o), float32. directions: (s,) which set of directions each slot reads.
-        asked: (q, e) unit vectors of what users may ask about themselves, with the answer. asks: (q,) the slot of each.
+        asked: (q, e) unit vectors of the questions that slots answer, with the answer. asks: (q,) the slot of each.
+        names: of each slot, the subject that it is about; empty for those that are about whom a question is from.
         lane: slots of one silence each other, and those of others act beside them.
     """
 
@@ -69,6 +70,7 @@ class Expert(NamedTuple):
     directions: Tensor
     asked: Tensor
     asks: Tensor
+    names: tuple[str, ...]
     lane: str = FACTS
 
     def to(self, device: str | torch.device) -> Expert:
@@ -102,6 +104,7 @@ class Expert(NamedTuple):
             directions=self.directions[kept],
             asked=self.asked[asks >= 0],
             asks=asks[asks >= 0],
+            names=tuple(self.names[at] for at in kept),
         )
 
     def beside(self, other: Expert) -> Expert:
@@ -116,6 +119,7 @@ class Expert(NamedTuple):
             directions=torch.cat([self.directions, other.directions]),
             asked=torch.cat([self.asked, other.asked]),
             asks=torch.cat([self.asks, other.asks + len(self.items)]),
+            names=self.names + other.names,
         )
 
     def together(self, ids: Collection[str]) -> set[str]:
@@ -125,6 +129,8 @@ class Expert(NamedTuple):
         linked = torch.zeros(len(self.items), len(self.items), dtype=torch.bool)
         linked[self.owner[pairs[:, 0]], self.owner[pairs[:, 1]]] = True
         same = (self.asked @ self.asked.T > 1 - TIED).nonzero()
+        own = torch.tensor([not self.names[at] for at in self.asks.tolist()], dtype=torch.bool)
+        same = same[own[same].all(-1)]  # what names open is linked already
         linked[self.asks[same[:, 0]], self.asks[same[:, 1]]] = True
         linked |= linked.T.clone()
         reached = torch.tensor([item in ids for item in self.items], dtype=torch.bool)
@@ -136,7 +142,7 @@ class Expert(NamedTuple):
 def to_arrays(expert: Expert) -> dict[str, Tensor]:
     """A band for a safetensors frame: floats in half precision, names as bytes."""
     value = expert.values.clamp(-FP16_MAX, FP16_MAX)
-    about = json.dumps({"model": expert.model, "items": expert.items, "lane": expert.lane}).encode()
+    about = json.dumps({name: getattr(expert, name) for name in ("model", "items", "names", "lane")}).encode()
     return {
         "about": torch.from_numpy(np.frombuffer(about, np.uint8).copy()),
         "mean": expert.mean.float().cpu().contiguous(),
@@ -166,8 +172,11 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         read = found["directions"].long() if "directions" in found else torch.zeros(len(items), dtype=torch.int64)
         asked = found["asked"].float() if "asked" in found else torch.zeros(0, ASKED)
         asks = found["asks"].long() if "asks" in found else torch.zeros(0, dtype=torch.int64)
+        names = tuple(map(str, about.get("names", [""] * len(items))))
         lane = str(about.get("lane", FACTS))
-        expert = Expert(str(about["model"]), items, mean, spread, keys, owner, near, values, read, asked, asks, lane)
+        expert = Expert(
+            str(about["model"]), items, mean, spread, keys, owner, near, values, read, asked, asks, names, lane
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"not a language model's band: {error}; train it again from the log") from error
     slots, width = len(items), mean.shape
@@ -177,7 +186,7 @@ def from_arrays(arrays: Mapping[str, Any]) -> Expert:
         and spread.shape == width
         and near.shape == owner.shape
         and values.ndim == 4
-        and len(values) == len(read) == slots
+        and len(values) == len(read) == len(expert.names) == slots
         and asked.shape == (len(asks), ASKED)
     )
     bounds = (owner, slots), (read, SETS), (asks, slots)

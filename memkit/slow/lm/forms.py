@@ -59,7 +59,8 @@ class Lesson(NamedTuple):
 
     Attributes:
         id: of the item. text: as it stands in the log. subject: the words that open its slot when they are read.
-        forms: wordings of it. asked: questions that open its slot, instead of a subject, with answers.
+        forms: wordings of it. asked: what it answers or completes, in the first person, and with what; what opens its
+            slot where it has no subject.
         own: of an item about the user, what a slot learns that opens when the user asks about themselves.
     """
 
@@ -112,13 +113,28 @@ def lesson(
     made = [form for part in found for form in wordings(part, speaker, when)]
     made += [Form(question, "", answer + ".") for question, answer in asked]
     mine = _own(id, text, about_oneself(found, speaker)) if own else None
-    return Lesson(id, text, subject, tuple(dict.fromkeys(made)), own=mine)
+    return Lesson(id, text, subject, tuple(dict.fromkeys(made)), _answered(found, asked, subject), own=mine)
+
+
+def _answered(
+    found: Sequence[Statement | Definition], asked: Sequence[tuple[str, str]], subject: str
+) -> tuple[tuple[str, str], ...]:
+    """What a lesson about a subject answers; nothing of words, whose meaning is wanted wherever they are read."""
+    stated = [part for part in found if isinstance(part, Statement)]
+    if not subject or len(stated) < len(found):
+        return ()
+    completed = [(person.first(part.lead, subject), part.value) for part in stated]
+    written = [(person.first(question, subject), answer) for question, answer in asked]
+    return tuple(dict.fromkeys([*_asked(stated), *completed, *written]))
 
 
 def _own(id: str, text: str, found: Sequence[Statement]) -> Lesson | None:
-    asked = tuple(dict.fromkeys((asked_in_person(part), part.value) for part in found))
     forms = tuple(form for part in found for form in in_person(part))
-    return Lesson(id, text, "", forms, asked) if found else None
+    return Lesson(id, text, "", forms, _asked(found)) if found else None
+
+
+def _asked(found: Iterable[Statement]) -> tuple[tuple[str, str], ...]:
+    return tuple(dict.fromkeys((asked_in_person(part), part.value) for part in found))
 
 
 def tells(one: Lesson) -> frozenset[tuple[str, str]]:

@@ -17,9 +17,9 @@ from memkit.slow.gate import Verdict
 from memkit.slow.lm import probes, scope
 from memkit.slow.lm.anchors import TEXTS
 from memkit.slow.lm.asking import continued
+from memkit.slow.lm.ear import Ear
 from memkit.slow.lm.examples import Tokens, opened, plain
 from memkit.slow.lm.expert import Expert
-from memkit.slow.lm.own import Ear
 from memkit.slow.lm.probes import CANARIES, LONGEST, Probe
 from memkit.slow.lm.slots import applied, scope_layer
 from memkit.slow.lm.upper import open_at
@@ -64,7 +64,7 @@ def sifted(model: Any, tokenizer: Any, new: Expert, kept: Expert | None, exam: E
     failed = dict.fromkeys(opened_by_others(model, tokenizer, new), "it opens on text that is about somebody else")
     new = new.without(failed)
     asked = [probe for probe in exam.first if probe.item in new.items]
-    with applied(model, chain(kept, new), tokenizer=tokenizer):
+    with applied(model, tokenizer, chain(kept, new)):
         right = probes.recall(model, tokenizer, asked).right
     told = {probe.item for probe, is_right in zip(asked, right, strict=True) if is_right}
     untold = {probe.item for probe in asked} - told
@@ -85,23 +85,25 @@ def opened_by_others(model: Any, tokenizer: Any, expert: Expert) -> list[str]:
 def _disturbing(model: Any, tokenizer: Any, new: Expert, kept: Expert, exam: Exam) -> list[str]:
     """New items whose slot opens where the band before told something right that is not told beside them."""
     asked = exam.about(kept.items)
-    with applied(model, chain(kept, new), tokenizer=tokenizer):
+    with applied(model, tokenizer, chain(kept, new)):
         after = probes.recall(model, tokenizer, asked)
     wrong = [at for at, is_right in enumerate(after.right) if not is_right]
-    with applied(model, chain(kept), tokenizer=tokenizer):
+    with applied(model, tokenizer, chain(kept)):
         before = probes.recall(model, tokenizer, [asked[at] for at in wrong])
     lost = [at for at, was_right in zip(wrong, before.right, strict=True) if was_right]
     rows = [probes.prompt(tokenizer, asked[at].form) + plain(tokenizer, after.answers[at]) for at in lost]
-    return _opening(model, tokenizer, new, rows)
+    return _opening(model, tokenizer, new, rows, beside=kept)
 
 
-def _opening(model: Any, tokenizer: Any, expert: Expert, rows: Sequence[Tokens]) -> list[str]:
+def _opening(
+    model: Any, tokenizer: Any, expert: Expert, rows: Sequence[Tokens], *, beside: Expert | None = None
+) -> list[str]:
     """Items of which a slot opens somewhere in rows of tokens."""
     if not expert.items:
         return []
-    open_, ear = torch.zeros(len(expert.items), dtype=torch.bool), Ear(tokenizer)
+    bands, open_, ear = chain(beside, expert), torch.zeros(len(expert.items), dtype=torch.bool), Ear(tokenizer)
     for row, hidden in zip(rows, scope.states(model, rows, scope_layer(model)), strict=True):
-        open_ |= open_at(hidden, [expert], row, ear).any(0).cpu()
+        open_ |= open_at(hidden, bands, row, ear).any(0)[-len(open_) :].cpu()
     return [item for item, is_open in zip(expert.items, open_.tolist(), strict=True) if is_open]
 
 
@@ -140,7 +142,7 @@ class _Measured(NamedTuple):
 
 
 def _measured(model: Any, tokenizer: Any, bands: Sequence[Expert], past: Sequence[Probe]) -> _Measured:
-    with applied(model, bands, tokenizer=tokenizer):
+    with applied(model, tokenizer, bands):
         return _Measured(
             probes.recall(model, tokenizer, past).share,
             probes.text_loss(model, tokenizer, TEXTS),
@@ -149,7 +151,7 @@ def _measured(model: Any, tokenizer: Any, bands: Sequence[Expert], past: Sequenc
 
 
 def _told(model: Any, tokenizer: Any, bands: Sequence[Expert], fresh: Sequence[Probe]) -> float:
-    with applied(model, bands, tokenizer=tokenizer):
+    with applied(model, tokenizer, bands):
         return probes.recall(model, tokenizer, fresh).share
 
 

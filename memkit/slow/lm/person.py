@@ -37,6 +37,13 @@ FIRST = (  # of a question about a speaker, when they ask it themselves
     (r"\b{}['’]s\b", "my"),
     (r"\b{}\b", "I"),
 )
+LAST_NAMED = (  # of a question about whom was named before, likewise
+    (r"\b(?:does|do) (?:he|she|they|it)\b", "do I"),
+    (r"\b(?:is|are) (?:he|she|they|it)\b", "am I"),
+    (r"\b(?:has|have) (?:he|she|they|it)\b", "have I"),
+    (r"\b(?:(?:his|her|its)(?= \w)|their)\b", "my"),
+    (r"\b(?:he|she|they|it|him|her|them)\b", "I"),
+)
 SECOND = (  # of a statement about a speaker, when it is told to them
     (r"\b{} is\b", "you are"),
     (r"\b{} has\b", "you have"),
@@ -61,8 +68,9 @@ def _with_s(verb: str) -> str:
 
 
 def first(question: str, name: str) -> str:
-    """A question about a speaker as they ask it: "Where does Ana live?" gives "Where do I live?"."""
-    return _turned(question, name, FIRST)
+    """A question about a speaker as they ask it: "Where does Ana live?" and "Where does she live?" give "Where do I
+    live?"."""
+    return _turned(question, name, FIRST if name in question else LAST_NAMED)
 
 
 def second(statement: str, name: str) -> str:
@@ -77,7 +85,7 @@ def second(statement: str, name: str) -> str:
 def _turned(text: str, name: str, person: Sequence[tuple[str, str]]) -> str:
     for pattern, turned in person:
         text = re.sub(pattern.replace("{}", re.escape(name)), turned, text)
-    return text[0].upper() + text[1:]
+    return text[:1].upper() + text[1:]
 
 
 def infinitive(verb: str) -> tuple[str, str] | None:

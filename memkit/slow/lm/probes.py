@@ -1,6 +1,6 @@
 """What a gate asks of a model with bands in it: held-out wordings, text that should stay, and who was a member.
 
-All of it asks the model as it stands: put bands in with `slots.applied(model, chain)` around the call.
+All of it asks the model as it stands: put bands in with `slots.applied(model, tokenizer, chain)` around the call.
 """
 
 from __future__ import annotations

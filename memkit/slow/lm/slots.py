@@ -1,10 +1,10 @@
-"""Bands acting in a language model: which slots each token opens, and hooks that add what open slots say.
+"""Bands acting in a language model: hooks that open slots as tokens come, and add what open slots say.
 
 covers: dense decoders of Hugging Face; batches with padding on the left; decoding with a cache that keeps its rows.
 does not cover: beam search, which reorders the rows of a cache.
 
-axes: b rows · t tokens · s slots · k key phrases · m tokens of a phrase · l layers · n sets of directions · r
-directions in one, the norm among them · o dims written · d hidden dims
+axes: b rows · t tokens · s slots · m tokens of a phrase · l layers · n sets of directions · r directions in one, the
+norm among them · o dims written · d hidden dims
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,54 +20,14 @@ from torch import Tensor, nn
 from memkit.fast.lm import weights
 from memkit.fast.lm.places import identity, places
 from memkit.fast.lm.reader import CACHE_NAMES
-from memkit.slow.lm.expert import FACTS, PHRASE, Expert
-from memkit.slow.lm.own import Ear, Heard, opened_by
+from memkit.slow.lm.doors import Doors, Seen, opening
+from memkit.slow.lm.ear import Ear, Heard
+from memkit.slow.lm.expert import PHRASE, Expert
 from memkit_storage.errors import InvalidInput, ModelMismatch
 
 RANK = 4
 SEED, APART = 20_512_24695, 1009  # of K, and from one set to the next: slots mean nothing under others
 SCOPE = 0.15  # of the layers, below the one whose states open slots
-
-
-def opening(hidden: Tensor, expert: Expert) -> Tensor:
-    """Which slots each token opens: hidden (b, t, d), m - 1 tokens more than are asked for, gives (b, t - m + 1, s)."""
-    keys, size = expert.keys.to(hidden.device), hidden.shape[1] - expert.keys.shape[1] + 1
-    blank = (keys.norm(dim=-1) < 0.5).float() * 2.0  # before a phrase begins anything may stand
-    alike = torch.einsum("btd,kmd->btkm", unit(hidden, expert), keys) + blank
-    worst = torch.stack([alike[:, at : at + size, :, at] for at in range(keys.shape[1])]).amin(0)
-    owned = torch.zeros(len(keys), len(expert.items), device=hidden.device)
-    owned[torch.arange(len(keys)), expert.owner.to(hidden.device)] = 1.0
-    found: Tensor = (worst > expert.near.to(hidden.device)).float() @ owned > 0
-    return found
-
-
-def unit(hidden: Tensor, expert: Expert) -> Tensor:
-    """States centred, scaled, and of unit length, (..., d)."""
-    centred = (hidden.float() - expert.mean.to(hidden.device)) / expert.spread.to(hidden.device)
-    return torch.nn.functional.normalize(centred, dim=-1)
-
-
-def lanes(chain: Sequence[Expert]) -> list[str]:
-    """The lane of each slot of a chain."""
-    return [expert.lane for expert in chain for _ in expert.items]
-
-
-def gate(opens: Tensor, before: Tensor | None = None, of: Sequence[str] = ()) -> Tensor:
-    """Which slots are open at each token (b, t, s): in each lane those opened last, `before` (b, s) until then.
-
-    Args:
-        of: the lane of each slot; none: they share one.
-    """
-    if len(set(of)) > 1:
-        held = torch.empty_like(opens)
-        for lane in set(of):
-            at = [slot for slot, own in enumerate(of) if own == lane]
-            held[..., at] = gate(opens[..., at], None if before is None else before[:, at])
-        return held
-    start = torch.zeros_like(opens[:, :1]) if before is None else before[:, None]
-    steps = torch.arange(1, opens.shape[1] + 1, device=opens.device)
-    last = torch.where(opens.any(-1), steps, 0).cummax(1).values
-    return torch.cat([start, opens], dim=1).gather(1, last[..., None].expand(-1, -1, opens.shape[2]))
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
@@ -81,57 +41,15 @@ def scope_layer(model: nn.Module) -> int:
     return int(SCOPE * len(layers(model)))
 
 
-class Seen(NamedTuple):
-    """Where a pass ends: which slots names have opened (b, s), the last states of the scope layer (b, m - 1, d), and
-    what was heard of each row."""
-
-    open: Tensor
-    tail: Tensor
-    heard: Sequence[Heard]
-
-
-def settled(
-    opens: Tensor,
-    allowed: Tensor,
-    chain: Sequence[Expert],
-    ids: Tensor | None,
-    ear: Ear | None,
-    *,
-    before: Seen | None = None,
-) -> tuple[Tensor, Tensor, Sequence[Heard]]:
-    """Which slots are open at each token (b, t, s), which of them names have opened (b, t, s), and what was heard.
-
-    Args:
-        opens: what each token opens (b, t, s). allowed: which slots may open in a row (b, s). ids: the tokens (b, t);
-            None where they are not known. ear: hears what users ask about themselves; None: nobody does.
-    """
-    named = gate(opens & allowed[:, None], before.open if before else None, lanes(chain))
-    heard = before.heard if before else [Heard()] * len(opens)
-    if ids is None or ear is None or not any(len(expert.asks) for expert in chain):
-        return named, named, heard
-    facts = torch.tensor([lane == FACTS for lane in lanes(chain)], device=opens.device)
-    names = (opens & allowed[:, None] & facts).any(-1).tolist()
-    open_ = named.clone()
-    after = []
-    for row, tokens in enumerate(ids.tolist()):
-        asked, ends = ear.row(tokens, names[row], heard[row])
-        after.append(ends)
-        for question in {one for one in asked if one is not None}:
-            at = torch.tensor([one == question for one in asked], device=opens.device)
-            found = opened_by(question, chain, allowed[row]).to(opens.device)
-            open_[row, at] = torch.where(facts, found, named[row, at])
-    return open_, named, after
-
-
 class Slots:
     """Hooks in one model that add what open slots say; one chain of bands a row, or one for all rows.
 
     Args:
         model: a dense decoder of Hugging Face, not compiled.
-        tokenizer: with it, users are heard who ask about themselves.
+        tokenizer: of the model, whose chat template tells turns of users; None: everything is plain text.
     """
 
-    def __init__(self, model: Any, tokenizer: Any = None) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.places = model, places(model)
         self._ear = None if tokenizer is None else Ear(tokenizer)
         self._rank = min(RANK, self.places[0].values, *(place.keys for place in self.places))
@@ -141,6 +59,7 @@ class Slots:
         self.fixed: Tensor | None = None  # the same, where the caller knows it; keys are not asked then
         self._bands: list[Expert] = []
         self._hooks: list[Any] = []
+        self._doors: Doors | None = None
         self._mask: Tensor | None = None
         self._ids: Tensor | None = None
         self._before: Seen | None = None
@@ -182,6 +101,7 @@ class Slots:
                 raise InvalidInput(f"slots of shape {tuple(expert.values.shape[1:])}, not {shape}; consolidate again")
         device = self._device
         self._bands = [expert.to(device) for expert in bands]
+        self._doors = Doors(bands, self._ear) if bands else None
         parts = [expert.values for expert in self._bands if expert.items]
         self.values = torch.cat(parts) if parts else None
         read = [at for expert in bands for at in expert.directions.tolist()]
@@ -228,7 +148,7 @@ class Slots:
 
     def _look(self, output: Any) -> None:
         """Compare the states of the scope layer with the keys, and settle what is open at each token."""
-        if self.values is None or self.fixed is not None:
+        if self.values is None or self._doors is None or self.fixed is not None:
             return
         hidden = output[0] if isinstance(output, tuple) else output
         rows, tokens, dims = hidden.shape
@@ -240,7 +160,7 @@ class Slots:
         if self._mask is not None:
             opens &= self._mask[:, -tokens:, None].bool()
         allowed = self._allowed_rows(rows)
-        held, named, heard = settled(opens, allowed, self._bands, self._ids, self._ear, before=self._before)
+        held, named, heard = self._doors.settled(opens, allowed, self._ids, self._before)
         self._after = Seen(named[:, -1], whole[:, 1 - PHRASE :], heard)
         self._which = held.flatten(0, 1).any(0).nonzero()[:, 0]
         self.open = held[..., self._which] if len(self._which) else None
@@ -275,11 +195,8 @@ def _directions(dims: int, rank: int, seed: int) -> Tensor:
 
 
 @contextmanager
-def applied(model: Any, *chains: Sequence[Expert], tokenizer: Any = None) -> Iterator[Slots]:
-    """A model with bands in it: `with applied(model, chain): model.generate(...)`; afterwards it is as it was.
-
-    Args:
-        tokenizer: with it, users are heard who ask about themselves.
-    """
+def applied(model: Any, tokenizer: Any, *chains: Sequence[Expert]) -> Iterator[Slots]:
+    """A model with bands in it: `with applied(model, tokenizer, chain): model.generate(...)`; afterwards it is as
+    it was."""
     with Slots(model, tokenizer).use(*chains) as slots:
         yield slots

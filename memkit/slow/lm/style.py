@@ -103,7 +103,7 @@ def gain(model: Any, tokenizer: Any, chain: Sequence[Expert], style: Expert, for
     """
     arms = []
     for bands in (chain, [*chain, style]):
-        with applied(model, bands, tokenizer=tokenizer):
+        with applied(model, tokenizer, bands):
             arms.append(probes.losses(model, tokenizer, forms))
     before, after = arms
     error = float((before - after).std() / len(forms) ** 0.5) if len(forms) > 1 else float("inf")

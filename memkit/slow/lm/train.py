@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from memkit.fast.lm.places import identity
-from memkit.slow.lm import checkpoints, own, scope, upper
+from memkit.slow.lm import checkpoints, questions, scope, upper
 from memkit.slow.lm.anchors import ANCHORS
 from memkit.slow.lm.asking import continued
 from memkit.slow.lm.checkpoints import Point
+from memkit.slow.lm.ear import Ear
 from memkit.slow.lm.examples import Example, encoded, opened
 from memkit.slow.lm.expert import PHRASE, SETS, Expert
 from memkit.slow.lm.forms import Lesson, in_sight
@@ -152,7 +153,7 @@ class _Trainer:
         self.model, self.tokenizer, self.work = model, tokenizer, work
         self.progress, self.checkpoint = progress, checkpoint
         self.device = next(model.parameters()).device
-        self.slots, self.ear = Slots(model), own.Ear(tokenizer)
+        self.slots, self.ear = Slots(model, tokenizer), Ear(tokenizer)
 
     def run(self, until: float | None) -> Trained:
         """All groups that the time allows, from where the checkpoint is."""
@@ -192,7 +193,7 @@ class _Trainer:
         optimizer = torch.optim.AdamW([values], lr=recipe.rate, weight_decay=0.0, fused=self.device.type == "cuda")
         first = checkpoints.resume(done, values, optimizer)
         losses: list[Any] = list(done.losses[done.group]) if first else []
-        with Slots(self.model).use(chain) as slots, upper.head_of(self.model) as where:
+        with Slots(self.model, self.tokenizer).use(chain) as slots, upper.head_of(self.model) as where:
             before = torch.cat([one.values for one in chain[:-1]]) if chain[:-1] else values[:0].detach()
             for step in range(first, steps):
                 slots.values = torch.cat([before, values * share])
@@ -219,13 +220,18 @@ class _Trainer:
         forms = [self.read(one, chain) for one in [*lessons, *again]]
         if not self.work.recipe.keep:
             return forms, []
-        asked = [unrelated(name, [one for one in (*lessons, *again) if one.subject == name]) for name in subjects]
-        prompts = [opened(self.tokenizer, text) for some in asked for text in some]
-        said = continued(self.model, self.tokenizer, prompts, KEPT_TOKENS)
-        examples = [Example(prompt + answer, len(prompt)) for prompt, answer in zip(prompts, said, strict=True)]
+        about = {name: [one for one in (*lessons, *again) if one.subject == name] for name in subjects}
+        texts = [(name, text) for name, some in about.items() for text in unrelated(name, some)]
+        prompts = [Example(ids := opened(self.tokenizer, text), len(ids)) for _, text in texts]
+        open_ = [row.open[-1].any() for row in upper.read(self.model, prompts, chain, self.ear)]
+        asked = [(name, prompt.ids) for (name, _), prompt, is_ in zip(texts, prompts, open_, strict=True) if is_]
+        said = continued(self.model, self.tokenizer, [prompt for _, prompt in asked], KEPT_TOKENS)
+        examples = [Example(prompt + answer, len(prompt)) for (_, prompt), answer in zip(asked, said, strict=True)]
         rows = [row._replace(said=False) for row in upper.read(self.model, examples, chain, self.ear)]
-        kept = iter(upper.taught(self.model, rows, rows))
-        return forms, [[next(kept) for _ in some] for some in asked if some]
+        kept: dict[str, list[Row]] = {}
+        for (name, _), row in zip(asked, upper.taught(self.model, rows, rows), strict=True):
+            kept.setdefault(name, []).append(row)
+        return forms, list(kept.values())
 
     def read(self, one: Lesson, chain: Sequence[Expert]) -> list[Row]:
         """A lesson's forms; what the frozen model makes of them with the text before its eyes, if that is wanted."""
@@ -269,10 +275,10 @@ def scoped(
     states = scope.read(model, tokenizer, anchors, scale)
     subjects = {one.subject for one in lessons if one.subject}
     found = {name: scope.phrases(model, tokenizer, name, scale, states) for name in sorted(subjects)}
-    known = [one for one in apart(lessons) if found.get(one.subject) or one.asked]
+    known = [one for one in apart(lessons) if (found[one.subject] if one.subject else one.asked)]
     keys = [(at, phrase) for at, one in enumerate(known) for phrase in found.get(one.subject, ())]
     filled = [nn.functional.pad(phrase.states, (0, 0, PHRASE - len(phrase.states), 0)) for _, phrase in keys]
-    asked = [(at, text) for at, texts in enumerate(own.keys(known, apart(beside))) for text in texts]
+    asked = [(at, text) for at, texts in enumerate(questions.keys(known, apart(beside))) for text in texts]
     device = scale.mean.device
     blank = Expert(
         identity(model),
@@ -282,10 +288,11 @@ def scoped(
         torch.stack(filled) if filled else scale.mean.new_zeros(0, PHRASE, len(scale.mean)),
         torch.tensor([at for at, _ in keys], dtype=torch.int64, device=device),
         torch.tensor([phrase.near for _, phrase in keys], device=device),
-        Slots(model).start(len(known)),
+        Slots(model, tokenizer).start(len(known)),
         _directions(known, apart(beside)).to(device),
-        own.vectors([text for _, text in asked]),
+        questions.vectors([text for _, text in asked]),
         torch.tensor([at for at, _ in asked], dtype=torch.int64),
+        tuple(one.subject for one in known),
     )
     return blank, known, [one.id for one in lessons if one.id not in blank.items]
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from memkit.fast.lm.places import head
 from memkit.slow.lm import scope
+from memkit.slow.lm.doors import Doors, opening
+from memkit.slow.lm.ear import Ear
 from memkit.slow.lm.examples import Example, Tokens, padded, to_device
 from memkit.slow.lm.expert import PHRASE, Expert
-from memkit.slow.lm.own import Ear
-from memkit.slow.lm.slots import Slots, layers, opening, scope_layer, settled
+from memkit.slow.lm.slots import Slots, layers, scope_layer
 
 LIKELY = 64  # tokens of a frozen answer that are compared
 
@@ -87,12 +88,12 @@ def open_at(states: Tensor, chain: Sequence[Expert], ids: Tokens | None = None, 
     """Which slots of a chain are open at each token of a text (t, s), bool.
 
     Args:
-        states: of the scope layer (t, d). ids, ear: the tokens, and who hears among them what users ask.
+        states: of the scope layer (t, d). ids, ear: the tokens, and who hears turns of users among them.
     """
     whole = nn.functional.pad(states.float(), (0, 0, PHRASE - 1, 0))[None]
     opens = torch.cat([opening(whole, expert) for expert in chain], dim=-1)
     allowed = torch.ones_like(opens[:, 0])
-    return settled(opens, allowed, chain, None if ids is None else torch.tensor([ids]), ear)[0][0]
+    return Doors(chain, ear).settled(opens, allowed, None if ids is None else torch.tensor([ids]))[0][0]
 
 
 def taught(model: Any, rows: Sequence[Row], seen: Sequence[Row]) -> list[Row]:
