@@ -128,6 +128,6 @@ def test_hooks_of_others_are_noticed_and_those_of_reading_are_none(memory):
         lm.read("Hooked, and read all the same.")
         hook.remove()
         assert not hooked(model)
-    with Slots(model):
+    with Slots(model, None):
         assert hooked(model)
     assert not hooked(model)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from functools import partial
 
@@ -66,8 +67,15 @@ def put_numbers(memory):
     store = langgraph(memory)
     for number in range(LAST):
         store.put(SPACE, "k", {"n": number, "texts": [f"red boat {number}"]}, ttl=number + 1)
+        while number == 0 and not is_read(memory):  # the other process is there
+            time.sleep(0.01)
     store.put(SPACE, "k", {"n": LAST, "texts": ["the end"]})
     store.put(SPACE, "done", {"texts": []})
+
+
+def is_read(memory):
+    (item,) = memory.list({"key": "k"}).items
+    return len(memory.history(item.id)) > 1
 
 
 def read_numbers(memory):
