@@ -13,7 +13,8 @@ by mean and spread on anchor texts, are each as near to those of a key phrase of
 is named, and nowhere else. It stays open until another subject opens other slots of its lane: what is known of somebody
 and how they write are lanes of their own, open side by side. In a chat slots speak only if they are asked, and what is
 about the user has a second slot, which opens on questions in the first person (`memkit.slow.lm.questions`). While every
-slot is shut the model is bit for bit as it was. Slots that are never open together are learned apart, and one can be taken out without a trace in the others.
+slot is shut the model is bit for bit as it was. Slots that are never open together are learned apart, and one can be
+taken out without a trace in the others.
 Related: GRACE [G] (keys with a radius), WISE [W] (a side memory with a router), MEMOIR [M] (a sparse mask an edit).
 
 This is the band as a value; `memkit.slow.lm.slots` lets bands act.
