@@ -6,8 +6,9 @@ it. What is learned of a subject depends on nothing but its own lessons, so a ba
 the band that never had it. Of the log's older items those are replayed whose subject comes again: their forms go on
 being learned beside the new ones, while the slots of the bands before stay as they are.
 
-The loss is that of the answers' tokens, and how far answers to questions that no item answers move from the frozen
-model's (KL on its likeliest tokens). Only the upper half of the layers is run: below it nothing changes.
+The loss is that of the answers' tokens, and how far answers to questions that no item answers, and that open slots all
+the same, move from the frozen model's (KL on its likeliest tokens). Only the upper half of the layers is run: below it
+nothing changes.
 """
 
 from __future__ import annotations
@@ -221,6 +222,10 @@ class _Trainer:
         if not self.work.recipe.keep:
             return forms, []
         about = {name: [one for one in (*lessons, *again) if one.subject == name] for name in subjects}
+        return forms, self.kept(about, chain)
+
+    def kept(self, about: dict[str, list[Lesson]], chain: Sequence[Expert]) -> list[list[Row]]:
+        """By subject, rows of questions that no item answers, where slots speak all the same."""
         texts = [(name, text) for name, some in about.items() for text in unrelated(name, some)]
         prompts = [Example(ids := opened(self.tokenizer, text), len(ids)) for _, text in texts]
         open_ = [row.open[-1].any() for row in upper.read(self.model, prompts, chain, self.ear)]
@@ -228,10 +233,10 @@ class _Trainer:
         said = continued(self.model, self.tokenizer, [prompt for _, prompt in asked], KEPT_TOKENS)
         examples = [Example(prompt + answer, len(prompt)) for (_, prompt), answer in zip(asked, said, strict=True)]
         rows = [row._replace(said=False) for row in upper.read(self.model, examples, chain, self.ear)]
-        kept: dict[str, list[Row]] = {}
+        found: dict[str, list[Row]] = {}
         for (name, _), row in zip(asked, upper.taught(self.model, rows, rows), strict=True):
-            kept.setdefault(name, []).append(row)
-        return forms, list(kept.values())
+            found.setdefault(name, []).append(row)
+        return list(found.values())
 
     def read(self, one: Lesson, chain: Sequence[Expert]) -> list[Row]:
         """A lesson's forms; what the frozen model makes of them with the text before its eyes, if that is wanted."""
